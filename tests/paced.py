@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from policies.observation import EnsembleInfo, ModelInfo, Prediction
 from server.domain.ensemble_protocol import Payload
@@ -43,6 +44,6 @@ class PacedStages:
         return self.infer(images)
 
 
-def paced(image_s: float, models: Sequence[str]) -> Loaded:
+def paced(image_s: float, models: Sequence[str]) -> Loaded[Any]:
     """What `create_app` takes as `loading`, with `image_s` bound."""
     return Loaded(tuple(models), PacedStages(image_s), lambda _answering: None)

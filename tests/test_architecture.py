@@ -89,6 +89,8 @@ BREACHES = {
     ),
     "the place of pictures is built in layers": ("server/frames/folder.py", "import server.frames.keeper"),
     "the engine is built in layers": ("server/engine/stages.py", "import server.engine.batcher"),
+    "ray has one door": ("server/serving/service.py", "import ray"),
+    "the ensemble on Ray is built in layers": ("server/ray_serving/wire.py", "import server.ray_serving.tally"),
     "serving is built in layers": ("server/serving/machine.py", "import server.serving.loading"),
     "the page of a day is built in layers": (
         "server/console/timeline/parts.py",
@@ -126,6 +128,10 @@ BREACHES = {
     "the channel of MQTT is built in layers": (
         "server/delivery/mqtt/topics.py",
         "import server.delivery.mqtt.channel",
+    ),
+    "delivery is built in layers, and no channel knows another": (
+        "server/delivery/sender.py",
+        "import server.delivery.dispatcher",
     ),
     "retention is built in layers": ("server/store/retention/gone.py", "import server.store.retention.retention"),
     "refolds are built in layers": ("server/store/refolding/marks.py", "import server.store.refolding.refolds"),

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,20 @@ def test_the_server_reads_the_settings_that_its_container_is_given(
     settings = load_settings(remembered=False)
     assert settings.admin_host == "0.0.0.0"
     assert settings.database_url.endswith("@database/sectorwatch")
+
+
+def test_the_database_is_healthy_only_once_it_takes_connections_by_tcp() -> None:
+    assert SERVICES["database"]["healthcheck"]["test"][:4] == ["CMD", "pg_isready", "--host", "127.0.0.1"]
+
+
+def test_the_first_start_in_the_manual_names_the_files_that_compose_reads_and_a_site_that_its_token_is_for() -> None:
+    manual = (FILE.parent / "README.md").read_text(encoding="utf-8").partition("### Compose\n")[2].partition("\n## ")[0]
+    assert {f"secrets/{name}" for name in COMPOSE["secrets"]} <= set(re.findall(r"secrets/\w+", manual))
+    written = set(re.findall(r"(SECTORWATCH_\w+)=", manual))
+    assert written == set(re.findall(r"\$\{(SECTORWATCH_\w+):-", FILE.read_text(encoding="utf-8")))
+    [(source, site)] = re.findall(r"^\$ install -D -m 0644 (\S+) mine/sites/(\S+)\.toml$", manual, re.M)
+    assert tomllib.loads((FILE.parent / source).read_text(encoding="utf-8"))["site"] == site
+    assert f"tokens add --site {site} " in manual
 
 
 def test_the_proxy_s_file_is_accepted_by_caddy(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ and end between two states that are kept.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from itertools import pairwise
+from itertools import cycle, pairwise
+from operator import attrgetter
 from typing import Literal, NamedTuple, Protocol
 
 from policies.occupancy import Interval
@@ -39,6 +41,9 @@ class DaySpan(NamedTuple):
     until_us: int
 
 
+_FROM_US, _UNTIL_US = attrgetter("from_us"), attrgetter("until_us")
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
     """One target in one sector of a camera, with its spans in order. They leave no part of the stretch out."""
@@ -47,6 +52,17 @@ class Lane:
     sector: str
     target: str
     spans: tuple[DaySpan, ...]
+
+    def within(self, since_us: int, until_us: int) -> Lane:
+        """The part in a stretch."""
+        if since_us >= until_us:
+            return replace(self, spans=())
+        first = bisect_right(self.spans, since_us, key=_UNTIL_US)
+        spans = [*self.spans[first : bisect_left(self.spans, until_us, first, key=_FROM_US)]]
+        if spans:
+            spans[0] = spans[0]._replace(from_us=max(spans[0].from_us, since_us))
+            spans[-1] = spans[-1]._replace(until_us=min(spans[-1].until_us, until_us))
+        return replace(self, spans=tuple(spans))
 
     def lasts_us(self, state: SpanState) -> int:
         """How long it has a state in all (us)."""
@@ -88,8 +104,12 @@ class Store(Protocol):
     ) -> Iterator[Recorded]: ...
 
 
-def site_day(store: Store, site: str, since_us: int, until_us: int, now_us: int) -> list[CameraDay]:
-    """Each camera of a site from `since_us` to before `until_us`, as far as that is past."""
+def site_day(
+    store: Store, site: str, since_us: int, until_us: int, now_us: int, camera: str | None = None
+) -> list[CameraDay]:
+    """Each camera of a site from `since_us` to before `until_us`, as far as that is past. With `camera`, the others
+    have no lanes.
+    """
     end_us = min(until_us, now_us)
     if end_us <= since_us:
         return []
@@ -101,6 +121,9 @@ def site_day(store: Store, site: str, since_us: int, until_us: int, now_us: int)
     policy_of = cache(store.policy)
     days: list[CameraDay] = []
     for each in watched:
+        if camera not in (None, each.camera):
+            days.append(CameraDay(each.camera, (), (), (), None))
+            continue
         turned: list[Interval] = []
         if any(policy_of(digest).camera(each.camera).asks_for_moving for _, digest in each.rules):
             turned = turned_stretches(store, site, each.camera, since_us, min(end_us + AROUND_US, now_us), policy_of)
@@ -160,28 +183,43 @@ def _unnamed(
             yield from_us, until_us
 
 
-def _spans(layers: Mapping[SpanState, Sequence[Interval]], stretch: Interval) -> Iterator[DaySpan]:
+def _spans(layers: Mapping[SpanState, Sequence[Interval]], stretch: Interval) -> Iterable[DaySpan]:
     """The stretch, cut where the heaviest layer that covers it changes."""
+    ends = [at_us for interval in _joined(layers["occupied"], stretch) for at_us in interval]
+    cuts = [stretch[0], *ends, stretch[1]]
+    by_turns: Iterator[SpanState] = cycle(("clear", "occupied"))
+    spans = [*map(DaySpan, by_turns, cuts, cuts[1:])]
+    if ends:
+        first, last = int(cuts[0] == cuts[1]), int(cuts[-2] == cuts[-1])
+        spans = spans[first : len(spans) - last]
+    for state in _OUTWEIGHS[2:]:
+        for from_us, until_us in _joined(layers[state], stretch):
+            _lay(spans, DaySpan(state, from_us, until_us))
+    return spans
+
+
+def _joined(intervals: Iterable[Interval], stretch: Interval) -> list[Interval]:
+    """The parts of intervals in a stretch, in order; those that meet as one."""
     since_us, until_us = stretch
-    edges: list[tuple[int, int, int]] = []
-    for state, intervals in layers.items():
-        weight = _OUTWEIGHS.index(state)
-        for from_us, end_us in intervals:
-            if from_us < until_us and end_us > since_us and from_us < end_us:
-                edges += [(max(from_us, since_us), weight, 1), (min(end_us, until_us), weight, -1)]
-    depth = [1, 0, 0, 0]
-    begin_us, now = since_us, 0
-    edges.sort()
-    edges.append((until_us + 1, 0, 0))  # nothing follows: what was last ends at `until_us`
-    for (at_us, weight, step), (next_us, _, _) in pairwise(edges):
-        depth[weight] += step
-        if next_us == at_us:
+    inside = sorted([(max(a, since_us), min(b, until_us)) for a, b in intervals if a < until_us and b > since_us])
+    joined: list[Interval] = []
+    last_us = since_us - 1
+    for from_us, end_us in inside:
+        if from_us >= end_us:
             continue
-        heaviest = 3 if depth[3] else 2 if depth[2] else 1 if depth[1] else 0
-        if heaviest == now:
-            continue
-        if at_us > begin_us:
-            yield DaySpan(_OUTWEIGHS[now], begin_us, at_us)
-        begin_us, now = at_us, heaviest
-    if begin_us < until_us:
-        yield DaySpan(_OUTWEIGHS[now], begin_us, until_us)
+        if from_us > last_us:
+            joined.append((from_us, end_us))
+            last_us = end_us
+        elif end_us > last_us:
+            joined[-1] = (joined[-1][0], end_us)
+            last_us = end_us
+    return joined
+
+
+def _lay(spans: list[DaySpan], over: DaySpan) -> None:
+    """Put a span over others, which have no gaps, and of which none in the same state meets it."""
+    first = bisect_right(spans, over.from_us, key=_UNTIL_US)
+    last = bisect_left(spans, over.until_us, key=_FROM_US) - 1
+    left, right = spans[first], spans[last]
+    parts = [left._replace(until_us=over.from_us), over, right._replace(from_us=over.until_us)]
+    spans[first : last + 1] = [each for each in parts if each.from_us < each.until_us]

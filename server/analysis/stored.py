@@ -7,7 +7,7 @@ from typing import Protocol
 
 from policies.fusion.judgement import Judgement
 from policies.site.site_policy import SitePolicy
-from server.delivery.visits import EventLog
+from server.delivery.visit_log import EventLog
 from server.domain.keeping import Gone
 from server.domain.kept_frames import FrameFate
 from server.domain.records import (

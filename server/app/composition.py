@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from flask import Blueprint, Flask
@@ -42,11 +43,13 @@ from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
 from server.pipeline.site_versions import SiteVersions
+from server.ray_serving import require_ray
 from server.replays import Replays
-from server.serving.loading import broken_cards, engine_of, load, own_models
+from server.serving.answering import Engine
+from server.serving.loading import Load, broken_cards, engine_of, load, own_models
 from server.serving.memory_budget import BODIES
 from server.serving.selection import choose, chosen_models
-from server.serving.service import Load, Service
+from server.serving.service import Service
 from server.settings import ServerSettings, load_settings
 from server.store import Store, open_store, visit_stretches
 from server.web import annotations as annotation_routes
@@ -86,7 +89,7 @@ def create_app(
     """The application for `settings` (default: those of this process).
 
     An `ensemble` that is given serves as it is and is never swapped. `loading` makes ensembles from model names, where
-    they do not come from the catalogue and the user's folder.
+    they do not come from the catalogue and the user's folder; on a Ray cluster, in each replica.
     """
     runtime = _runtime(settings or load_settings(remembered=False), ensemble, channels, clock, loading)
     bounds = multipart.Bounds(runtime.settings.max_body_bytes, runtime.settings.max_frames)
@@ -187,9 +190,10 @@ def _service(
     sites: Sites,
     metrics: Metrics,
 ) -> Service:
+    loads, engine_for = _answering(settings, loading, metrics)
     return Service(
-        loading or partial(load, settings, took=metrics.model_called),
-        partial(engine_of, settings=settings),
+        loads,
+        engine_for,
         counted=metrics.timed,
         pipeline_of=pipeline_of,
         announced=partial(_announce, settings, sites, metrics),
@@ -197,6 +201,19 @@ def _service(
         notices=store.notices,
         metrics=metrics,
     )
+
+
+def _answering(
+    settings: ServerSettings, loading: Load | None, metrics: Metrics
+) -> tuple[Load, Callable[[Any], Engine]]:
+    """What makes ensembles, and what makes the engine for the first: in this process, or on a Ray cluster."""
+    if settings.ensemble == "local":
+        return loading or partial(load, settings, took=metrics.model_called), partial(engine_of, settings=settings)
+    require_ray()
+    from server.ray_serving.cluster import Cluster  # it imports ray: seconds, and an extra
+
+    cluster = Cluster(settings, took=metrics.model_called, loading=loading)
+    return cluster.load, cluster.engine_of
 
 
 def _admission(settings: ServerSettings, service: Service, metrics: Metrics) -> Admission:

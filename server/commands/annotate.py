@@ -21,7 +21,8 @@ from server.analysis.annotations import (
 )
 from server.commands.cameras import check_camera_is_stored, find_camera
 from server.commands.options import Instant, current_store, echo_lines, store_options, stretch
-from server.delivery.visits import Stretch, events_by_time, visit_of
+from server.delivery.visit_log import Stretch
+from server.delivery.visits import events_by_time, visit_of
 from server.domain.clock import now_us
 from server.domain.errors import Unknown
 from server.domain.local_time import FORMS, read_when, site_time

@@ -18,7 +18,8 @@ from server.commands.cameras import check_camera_is_stored, gone_within
 from server.commands.options import Asked, Window, current_store, store_options, window_options
 from server.delivery.event_text import EventText, Part, Piece, Places, Unwatched
 from server.delivery.lines import json_line, text_line
-from server.delivery.visits import Stretch, Visit, begin_of, events_by_time, visits
+from server.delivery.visit_log import Stretch
+from server.delivery.visits import Visit, begin_of, events_by_time, visits
 from server.domain.clock import now_us
 from server.domain.errors import RetryLater
 from server.domain.local_time import LocalTime, site_time

@@ -28,6 +28,7 @@ from server.hosting.gunicorn_app import host
 from server.hosting.listening import listener
 from server.hosting.self_signed import Pair
 from server.pipeline.site_policies import MEND, ONE_FILE, Sites
+from server.ray_serving import require_ray
 from server.serving.loading import usable_cards
 from server.serving.machine import this_machine
 from server.serving.memory_budget import memory_warning
@@ -80,8 +81,11 @@ def command(
     for fault in broken:
         click.echo(f"Warning: {fault.name} is not served: {fault.detail}", err=True)
     models = tuple(card.name for card in cards)
-    check_execution(settings.execution, this_machine().vectors, lowered(cards))  # the worker reads the golden set
-    _check_weights(settings, cards)
+    if settings.ensemble == "ray":  # its nodes check the models
+        require_ray()
+    else:
+        check_execution(settings.execution, this_machine().vectors, lowered(cards))  # the worker reads the golden set
+        _check_weights(settings, cards)
     if settings.is_https:
         context_of(Pair(*settings.tls_files))
     if warning := memory_warning(settings, cards, this_machine()):

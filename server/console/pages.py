@@ -96,12 +96,15 @@ class Streamed(Protocol):
 class Pages:
     """Registers pages, their twins and actions."""
 
+    TWINS = "console_twins"
+    """The blueprint of a request for a twin."""
+
     def __init__(self, access: Access, authenticator: Authenticator, csrf: CSRFProtect) -> None:
         self._access = access
         self._authenticator = authenticator
         self._csrf = csrf
         self.shown = Blueprint("console", __name__, template_folder="templates")
-        self.twins = Blueprint("console_twins", __name__)
+        self.twins = Blueprint(self.TWINS, __name__)
         assets.add(self.shown)
         self.shown.before_request(self._before)
         self.shown.after_request(_guarded)

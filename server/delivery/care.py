@@ -1,6 +1,6 @@
 """What a person does with channels: look how they stand, try, pause and resume them, send again, drop letters.
 
-The command and the console do it here alike. Each change leaves a line in the audit.
+The command and the console do it here alike. Each change leaves a line in the audit, written together with it.
 """
 
 from __future__ import annotations
@@ -53,23 +53,17 @@ class _Letters(Protocol):
         is_asked: bool | None = ...,
     ) -> Sequence[DeadLetter]: ...
     def ask(self, channel: str, numbers: Sequence[int] | None = ..., *, by: str | None = ...) -> int: ...
-    def ask_events(self, channel: str, ids: Sequence[str], *, by: str | None = ..., detail: str = ...) -> int: ...
+    def ask_events(self, channel: str, ids: Sequence[str], *, by: str | None = ..., which: str = ...) -> int: ...
     def forget(self, channel: str, numbers: Sequence[int] | None = ..., *, by: str | None = ...) -> int: ...
-
-
-class _Audit(Protocol):
-    def note(self, author: str, what: str, subject: str) -> None: ...
 
 
 class _Store(Protocol):
     @property
     def letters(self) -> _Letters: ...
-    @property
-    def audit(self) -> _Audit: ...
     def channel_states(self) -> Sequence[ChannelState]: ...
     def add_channel(self, name: str, from_start: bool = ...) -> None: ...
     def pause(self, channel: str, *, by: str | None = ...) -> None: ...
-    def resume(self, channel: str, *, from_now: bool = ..., by: str | None = ..., detail: str | None = ...) -> None: ...
+    def resume(self, channel: str, *, from_now: bool = ..., by: str | None = ...) -> None: ...
 
 
 class ChannelCare:
@@ -113,33 +107,31 @@ class ChannelCare:
 
     def resume(self, author: str, name: str, *, from_now: bool = False) -> None:
         """Send again, at once, also after failures. `from_now`: what has waited is never sent."""
-        found = self.standing(name)
-        if found.state == "new":
+        if self.standing(name).state == "new":
             raise Conflict(f"channel `{name}` is not paused: a server that starts with it sends on it")
-        detail = f"from now, without {found.backlog} announcements" if from_now and found.backlog else None
-        self._store.resume(name, from_now=from_now, by=author, detail=detail)
+        self._store.resume(name, from_now=from_now, by=author)
 
     def resend_letters(self, author: str, name: str, numbers: Sequence[int] | None = None) -> int:
         """Have letters (None: all of the channel) sent again; how many. Raises Unknown where a number is none."""
         self._in_service(name)
-        return self._all_of(name, numbers, self._store.letters.ask(name, numbers, by=author))
+        return _some(name, numbers, self._store.letters.ask(name, numbers, by=author))
 
-    def resend_events(self, author: str, name: str, events: Iterable[Event], detail: str = "") -> int:
+    def resend_events(self, author: str, name: str, events: Iterable[Event], which: str = "") -> int:
         """Have events of the log sent once more, as they are now; how many. Those that the channel does not send are
-        passed over.
+        passed over. `which` says more of them in the audit.
         """
         self._in_service(name)
         channel = self._channels.get(name)
         choice = Choice() if channel is None else Choice.of(channel)
         ids = [event.id for event in events if choice.takes_event(event)]
-        return self._store.letters.ask_events(name, ids, by=author, detail=detail)
+        return self._store.letters.ask_events(name, ids, by=author, which=which)
 
     def drop(self, author: str, name: str, numbers: Sequence[int] | None = None) -> int:
         """Delete letters (None: all of the channel); how many. Raises Unknown where a number is none."""
         self.standing(name)
-        return self._all_of(name, numbers, self._store.letters.forget(name, numbers, by=author))
+        return _some(name, numbers, self._store.letters.forget(name, numbers, by=author))
 
-    def test(self, author: str, name: str) -> str:
+    def test(self, name: str) -> str:
         """Send something that the receiver recognises as a test; a sentence about it. The channel itself is not touched
         by it, and its pause does not count. Raises Conflict where it is not taken, with why.
         """
@@ -150,14 +142,12 @@ class ChannelCare:
             raise Conflict(_not_in_settings(name))
         try:
             (channel,) = make_channels({name: self._channels[name]}, self._surroundings())
-            sentence = channel.test()
+            return channel.test()
         except ConfigurationError:
             raise
         except Exception as error:  # noqa: BLE001  a channel may raise anything
             why = error.detail if isinstance(error, SectorwatchError) else in_words(error)
             raise Conflict(f"channel `{name}` did not take the test: {why}") from None
-        self._store.audit.note(author, "channel_tested", name)
-        return sentence
 
     def _in_service(self, name: str) -> None:
         found = self.standing(name)
@@ -165,15 +155,6 @@ class ChannelCare:
             raise Conflict(_not_in_settings(name))
         if found.state == "new":
             raise Conflict(f"no server has started with channel `{name}` yet")
-
-    def _all_of(self, name: str, numbers: Sequence[int] | None, count: int) -> int:
-        """The count. Raises Unknown where numbers were given, and none of them is a letter of the channel."""
-        if numbers and not count:
-            shown = ", ".join(map(str, numbers[:10]))
-            raise Unknown(
-                f"channel `{name}` has no letter {shown}: `sectorwatch channels list --dead {name}` lists them"
-            )
-        return count
 
     def _standing(self, name: str, state: ChannelState | None) -> Standing:
         channel = self._channels.get(name)
@@ -202,3 +183,11 @@ def _instant(at_us: int | None) -> datetime | None:
 
 def _not_in_settings(name: str) -> str:
     return f"channel `{name}` is not in the settings, so nobody sends on it: add the table [channels.{name}]"
+
+
+def _some(name: str, numbers: Sequence[int] | None, count: int) -> int:
+    """The count. Raises Unknown where numbers were given, and none of them is a letter of the channel."""
+    if numbers and not count:
+        shown = ", ".join(map(str, numbers[:10]))
+        raise Unknown(f"channel `{name}` has no letter {shown}: `sectorwatch channels list --dead {name}` lists them")
+    return count

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 LEASE_S = 30.0
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 300.0
+LASTING_WAIT_S = 30.0
+"""The longest wait of a lasting channel: while it is away, its receivers take the server for dead."""
 LONGEST_PAUSE_S = 3600.0
 """The longest pause that a receiver gets by asking for it."""
 MOST_ATTEMPTS = 8
@@ -277,7 +279,8 @@ class Sender:
             failures = self._answers[1]
         else:
             failures = 1 if sent is not None else self._store.failures(self.name) + 1
-        wait_s = min(FIRST_WAIT_S * 2 ** min(failures - 1, 10), LONGEST_WAIT_S)
+        longest_s = LASTING_WAIT_S if is_lasting(self._channel) else LONGEST_WAIT_S
+        wait_s = min(FIRST_WAIT_S * 2 ** min(failures - 1, 10), longest_s)
         if isinstance(error, Later):
             wait_s = max(wait_s, min(error.wait_s, LONGEST_PAUSE_S))
         memory = self._channel.memory if sent is not None and is_lasting(self._channel) else None

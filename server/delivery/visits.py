@@ -10,77 +10,23 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from heapq import heappop, heappush, merge
+from heapq import heappop, heappush
 from itertools import groupby
-from typing import NamedTuple, Protocol
 
 from policies.events import ORDER, Event, microseconds
-from policies.fold import decode_state
-from server.domain.records import BurstFacts, CameraHead, Checkpoint, LoggedEvent
+from server.delivery.visit_log import PRESENCE, PastOfVisits, Store, Stretch, begin_us, read_log, read_pages, read_past
+from server.domain.records import LoggedEvent
 
-PAGE = 500
-NEAR_US = 7_200_000_000
-"""Before a stretch, the log is read of all cameras at once. Before that, only of cameras that need it, each alone."""
 HELD = 2000
 """Lines that wait at most for the end of an earlier visit. Beyond, its end is looked up, so that memory stays flat."""
 
 _READ, _MOST_READ = 500, 10_000
 """Events that are read at most for the ends of some visits, and for these visits."""
 
-_PRESENCE = ("presence_started", "presence_ended")
 _JOINED_US = 1_000_000
 
 FindEnd = Callable[[LoggedEvent], LoggedEvent | None]
 """Gives the `left` of an `entered`; None: the visit goes on."""
-
-
-class Past(Protocol):
-    def after(self, site: str, camera: str, at_us: int, limit: int) -> list[BurstFacts]: ...
-
-
-class EventLog(Protocol):
-    """What is read of the event log."""
-
-    def events(
-        self,
-        since_us: int | None = ...,
-        until_us: int | None = ...,
-        site: str | None = ...,
-        camera: str | None = ...,
-        kind: str | None = ...,
-        after_seq: int | None = ...,
-        limit: int | None = ...,
-        withdrawn: bool = ...,
-    ) -> list[LoggedEvent]: ...
-    def begun(
-        self,
-        since_us: int | None = ...,
-        until_us: int | None = ...,
-        site: str | None = ...,
-        camera: str | None = ...,
-        kind: str | None = ...,
-        *,
-        beyond: LoggedEvent | None = ...,
-        limit: int | None = ...,
-        withdrawn: bool = ...,
-        backwards: bool = ...,
-    ) -> list[LoggedEvent]: ...
-
-
-class Store(EventLog, Protocol):
-    @property
-    def past(self) -> Past: ...
-    def cameras(self) -> list[CameraHead]: ...
-    def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint: ...
-
-
-class Stretch(NamedTuple):
-    """The part of the log that is read; instants in us, None: no limit."""
-
-    since_us: int | None = None
-    until_us: int | None = None
-    site: str | None = None
-    camera: str | None = None
 
 
 @dataclass(slots=True)
@@ -142,16 +88,6 @@ def _place(event: Event) -> tuple[str | None, ...]:
     return event.site, event.camera, event.sector, event.label
 
 
-class _Past(NamedTuple):
-    """What precedes a stretch: events that began visits going on in it; the instants (us) from which the log is read,
-    of all cameras (None: from its begin) and, where that is earlier, of each.
-    """
-
-    begun: list[LoggedEvent]
-    near_us: int | None
-    from_us: dict[tuple[str, str], int]
-
-
 class Joiner:
     """Joins events to visits. `find_end` looks up the end of a visit that keeps more than `held` others waiting.
 
@@ -168,7 +104,7 @@ class Joiner:
 
     def join(self, events: Iterable[LoggedEvent], *, is_all: bool = True) -> Iterator[Visit]:
         """The visits of events that come in the order in which they began. `is_all`: a visit without an end goes on."""
-        for start_us, group in groupby(events, key=_begin_us):
+        for start_us, group in groupby(events, key=begin_us):
             for logged in sorted(group, key=lambda logged: ORDER.index(logged.event.kind)):
                 self._add(logged)
             yield from self._ready(start_us)
@@ -189,7 +125,7 @@ class Joiner:
         elif event.kind == "left" and (visit := self._open.pop(_stay(event), None)) is not None:
             visit.events.append(logged)
             visit.is_over = True
-        elif event.kind in (*_PRESENCE, "lingered") and (visit := self._begun_with(event)) is not None:
+        elif event.kind in (*PRESENCE, "lingered") and (visit := self._begun_with(event)) is not None:
             visit.events.append(logged)
             visit.is_over = visit.is_over or (event.kind == "presence_ended" and visit.of("entered") is None)
         else:
@@ -208,7 +144,7 @@ class Joiner:
     def _alone(self, logged: LoggedEvent) -> None:
         visit = Visit([logged], is_over=logged.event.kind != "presence_started")
         self._waiting.append(visit)
-        if logged.event.kind in (*_PRESENCE, "entered"):
+        if logged.event.kind in (*PRESENCE, "entered"):
             recent = self._recent.setdefault(_place(logged.event), [])
             recent[:] = [*(each for each in recent if each.is_near(logged.event)), visit]
 
@@ -247,7 +183,7 @@ def some_visits(
     Visits that go on when it begins come first, if `going_on`. An end is known if it comes by `later_us` and is among
     the events that are read: some thousands at most.
     """
-    past = _going_on(store, stretch, withdrawn=False) if going_on else _Past([], stretch.since_us, {})
+    past = read_past(store, stretch, withdrawn=False) if going_on else PastOfVisits([], stretch.since_us, {})
     read = 0
 
     def counted(events: Iterator[LoggedEvent]) -> Iterator[LoggedEvent]:
@@ -255,7 +191,7 @@ def some_visits(
         for read, logged in enumerate(events, 1):  # noqa: B007 - the count is read below
             yield logged
 
-    events = counted(_read(store, stretch._replace(until_us=later_us), past, withdrawn=False))
+    events = counted(read_log(store, stretch._replace(until_us=later_us), past, withdrawn=False))
     found: list[Visit] = []
     for visit in Joiner(held=0).join(events):
         is_full = len(found) >= most
@@ -273,11 +209,11 @@ def some_visits(
 def visits(store: Store, stretch: Stretch, *, withdrawn: bool = False) -> Iterator[Visit]:
     """The visits of which some part lies in a stretch, in the order in which they began. Memory is flat."""
     find_end = partial(end_of, store)
-    past = _going_on(store, stretch, withdrawn=withdrawn)
+    past = read_past(store, stretch, withdrawn=withdrawn)
     entries = [logged for logged in past.begun if logged.event.kind == "entered" and not logged.is_withdrawn]
     ends = [end for end in map(find_end, entries) if end]
-    past.begun.extend([end for end in ends if _begin_us(end) < past.from_us[end.event.site, end.event.camera]])
-    events = _read(store, stretch, past, withdrawn=withdrawn)
+    past.begun.extend([end for end in ends if begin_us(end) < past.from_us[end.event.site, end.event.camera]])
+    events = read_log(store, stretch, past, withdrawn=withdrawn)
     for visit in Joiner(find_end).join(events, is_all=stretch.until_us is None):
         end_us = visit.end_us
         if stretch.since_us is None or end_us is None or end_us >= stretch.since_us:
@@ -286,7 +222,7 @@ def visits(store: Store, stretch: Stretch, *, withdrawn: bool = False) -> Iterat
 
 def events_by_time(store: Store, stretch: Stretch, kind: str | None, *, withdrawn: bool) -> Iterator[LoggedEvent]:
     """The events whose instant (`Event.at`) lies in a stretch, in its order. Memory is flat."""
-    past = _going_on(store, stretch, withdrawn=withdrawn)
+    past = read_past(store, stretch, withdrawn=withdrawn)
     waiting: list[tuple[int, int, str, LoggedEvent]] = []
 
     def due(until_us: float) -> Iterator[LoggedEvent]:
@@ -295,8 +231,8 @@ def events_by_time(store: Store, stretch: Stretch, kind: str | None, *, withdraw
             if stretch.since_us is None or at_us >= stretch.since_us:
                 yield logged
 
-    for logged in _read(store, stretch, past, kind, withdrawn=withdrawn):
-        yield from due(_begin_us(logged))
+    for logged in read_log(store, stretch, past, kind, withdrawn=withdrawn):
+        yield from due(begin_us(logged))
         event = logged.event
         heappush(waiting, (microseconds(event.at), ORDER.index(event.kind), event.id, logged))
     yield from due(float("inf") if stretch.until_us is None else stretch.until_us)
@@ -306,7 +242,7 @@ def end_of(store: Store, entered: LoggedEvent) -> LoggedEvent | None:
     """The `left` that ends a visit; None while it goes on."""
     event = entered.event
     after_us = microseconds(event.started_at)
-    pages = _pages(partial(store.begun, after_us, None, event.site, event.camera, "left"))
+    pages = read_pages(partial(store.begun, after_us, None, event.site, event.camera, "left"))
     return next((logged for logged in pages if _stay(logged.event) == _stay(event)), None)
 
 
@@ -314,7 +250,7 @@ def begin_of(store: Store, left: LoggedEvent) -> LoggedEvent | None:
     """The `entered` of the visit that a `left` ends."""
     event = left.event
     until_us = microseconds(event.started_at) + 1
-    pages = _pages(partial(store.begun, None, until_us, event.site, event.camera, "entered", backwards=True))
+    pages = read_pages(partial(store.begun, None, until_us, event.site, event.camera, "entered", backwards=True))
     return next((logged for logged in pages if _stay(logged.event) == _stay(event)), None)
 
 
@@ -335,62 +271,3 @@ def visit_of(store: Store, logged: LoggedEvent) -> list[LoggedEvent]:
 def unlogged(event: Event) -> LoggedEvent:
     """An event of a fold in the form in which the log's events are printed."""
     return LoggedEvent(0, event, late=False, withdrawn_at_us=None, burst_id="")
-
-
-def _begin_us(logged: LoggedEvent) -> int:
-    return microseconds(logged.event.started_at)
-
-
-def _read(
-    store: Store, stretch: Stretch, past: _Past, kind: str | None = None, *, withdrawn: bool
-) -> Iterator[LoggedEvent]:
-    """The past before a stretch and the log from there on, each event once, in the order in which they began."""
-    _, until_us, site, camera = stretch
-    known = {logged.event.id for logged in past.begun}
-    streams = [_pages(partial(store.begun, past.near_us, until_us, site, camera, kind, withdrawn=withdrawn))]
-    for name, from_us in past.from_us.items():
-        if past.near_us is not None and from_us < past.near_us:
-            streams.append(_pages(partial(store.begun, from_us, past.near_us, *name, kind, withdrawn=withdrawn)))
-    pages = merge(*streams, key=lambda logged: (_begin_us(logged), logged.event.id))
-    wanted = sorted((each for each in past.begun if kind in (None, each.event.kind)), key=_begin_us)
-    return merge(wanted, (logged for logged in pages if logged.event.id not in known), key=_begin_us)
-
-
-def _pages(read: Callable[..., list[LoggedEvent]]) -> Iterator[LoggedEvent]:
-    beyond: LoggedEvent | None = None
-    while True:
-        page = read(beyond=beyond, limit=PAGE)
-        yield from page
-        if len(page) < PAGE:
-            return
-        beyond = page[-1]
-
-
-def _going_on(store: Store, stretch: Stretch, *, withdrawn: bool) -> _Past:
-    """What went on at a checkpoint of each camera before the stretch, and from where to read the log."""
-    since_us = stretch.since_us
-    if since_us is None:
-        return _Past([], None, {})
-    begun, from_us = dict[str, LoggedEvent](), dict[tuple[str, str], int]()
-    for head in store.cameras():
-        if stretch.site not in (None, head.site) or stretch.camera not in (None, head.camera):
-            continue
-        name = head.site, head.camera
-        point = store.checkpoint(*name, since_us)
-        if point.at_us is None or point.state is None:  # its first checkpoint comes with its first burst
-            firsts = store.past.after(*name, 0, 1)
-            from_us[name] = min([since_us, *(first.first_at_us for first in firsts)])
-            continue
-        state = decode_state(point.state)
-        stays = [visit for track in state.tracks for visit in track.visits]
-        young_us = [visit.entry_us - 2 * visit.entry_slack_us for visit in stays if not visit.counted]
-        from_us[name] = min(point.at_us, *young_us, since_us)  # the entry of one that does not count yet may change
-        is_far = from_us[name] < since_us - NEAR_US
-        if is_far and not store.events(point.at_us + 1, None, *name, limit=1, withdrawn=True):
-            from_us[name] = since_us  # nothing came of it since
-        for start_us in {visit.entry_us for visit in stays} | {each.since_us for each in state.presences}:
-            for logged in store.begun(start_us, start_us + 1, *name, withdrawn=withdrawn):
-                begun[logged.event.id] = logged
-    going_on = [logged for logged in begun.values() if logged.event.kind in (*_PRESENCE, "entered", "lingered")]
-    near_us = min((each for each in from_us.values() if each >= since_us - NEAR_US), default=since_us)
-    return _Past(going_on, near_us, from_us)

@@ -38,20 +38,12 @@ class Watching:
 
 
 class Stay(NamedTuple):
-    """A target's presence in a sector, from the event that began it to the one that ended it (us; None: it goes on)."""
+    """A target's presence in a sector, from the event that began it to the one that ended it (us; None: it goes on). Of
+    presences that meet, from the first begin to the last end.
+    """
 
     camera: str
     sector: str
     target: str
     from_us: int
     until_us: int | None
-
-
-class Tally(NamedTuple):
-    """How many events of one kind a place has. `place`: a sector, a line, or `FROM > TO`."""
-
-    camera: str
-    kind: str
-    place: str
-    target: str
-    events: int

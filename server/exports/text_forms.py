@@ -1,6 +1,7 @@
 """CSV and JSON lines, with the standard library and msgspec alone.
 
-CSV is RFC 4180 in UTF-8, with one line feed a row; a cell without a value is empty, lists and mappings are JSON.
+CSV is that of RFC 4180, in UTF-8. A cell without a value is empty, lists and mappings are JSON. Agents and
+cards choose some texts, so one that a spreadsheet would take for a formula begins with `'`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _encoder = msgspec.json.Encoder()
 def csv_pieces(table: Table, rows: Iterable[Row]) -> Iterator[bytes]:
     """The names of the columns, then a line for each row."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    # Rows end with CR LF: else Python 3.11 puts no quotes around a text with a carriage return.
+    writer = csv.writer(text)
     writer.writerow([column.name for column in table.columns])
     written = [(place, _WRITTEN[c.kind]) for place, c in enumerate(table.columns) if c.kind in _WRITTEN]
     waiting = iter(rows)
@@ -53,6 +55,10 @@ def _cells(row: Row, written: list[tuple[int, Callable[[Any], str]]]) -> list[An
     return cells
 
 
+def _text(value: str) -> str:
+    return f"'{value}" if value.startswith(_FORMULA) else value
+
+
 def _instant(at: datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")
 
@@ -65,5 +71,14 @@ def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
-_WRITTEN: dict[Kind, Callable[[Any], str]] = {"instant": _instant, "texts": _json, "words": _json, "flag": _flag}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""With what a spreadsheet begins a formula (OWASP, CSV injection)."""
+
+_WRITTEN: dict[Kind, Callable[[Any], str]] = {
+    "text": _text,
+    "instant": _instant,
+    "texts": _json,
+    "words": _json,
+    "flag": _flag,
+}
 """How CSV writes the kinds that Python does not write as is."""

@@ -29,7 +29,7 @@ from server.hosting.gunicorn_worker import Worker
 from server.hosting.orphan import Lifeline
 from server.hosting.self_signed import Pair
 from server.monitoring.logs import logging_config
-from server.serving.machine import share_heaps
+from server.serving.machine import share_heaps, torch_environment
 from server.settings import ServerSettings, processors
 from server.web.admission import PATIENT
 
@@ -94,17 +94,6 @@ def gunicorn_options(settings: ServerSettings) -> dict[str, Any]:
         "post_worker_init": _post_worker_init,
         "worker_exit": _worker_exit,
     }
-
-
-def torch_environment() -> dict[str, str]:
-    """Environment variables that OpenMP reads once, when torch loads it, except those that the operator has set.
-
-    One thread per forward call: the engine's workers fill the cores, each with images of its own. One call on all
-    cores reached .55-.65 of that throughput (two cores, three small classifiers). Waiting threads sleep at once instead
-    of spinning: beside another busy process, spinning costs up to ten times the work.
-    """
-    wanted = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
-    return {name: value for name, value in wanted.items() if name not in os.environ}
 
 
 def host(settings: ServerSettings, listener: socket.socket, make_app: AppFactory = create_app) -> None:

@@ -29,7 +29,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from policies.events import microseconds
+from policies.events import Kind, microseconds
 from policies.fusion.judgement import Judgement
 from policies.observation import Box, EnsembleInfo
 from policies.sensitivity import Vote
@@ -41,7 +41,7 @@ from server.domain.keeping import Space
 from server.domain.kept_frames import FrameTotals
 from server.domain.records import Announcement, ChannelState, KeptBurst, Outgoing
 from server.frames.keeper import NotKept
-from server.monitoring.occupancy_metrics import OccupancyMetrics, WatchedCamera
+from server.monitoring.occupancy_metrics import MAX_SECTORS, OccupancyMetrics, WatchedCamera
 
 PREFIX = "sectorwatch"
 MAX_CAMERAS = 1000
@@ -121,6 +121,9 @@ _FROM_THE_START: dict[str, tuple[str, ...]] = {
 }
 """Counters whose series begin with 0: Prometheus takes a series that begins with 1 for no increase."""
 
+_WITHOUT_SECTOR = ("moved", "crossed")
+"""Kinds of events whose `sector` is empty."""
+
 _SPACE = ("database_bytes", "disk_free_bytes", "disk_full_in_seconds")
 
 _Name = TypeVar("_Name", str, tuple[str, str])
@@ -134,6 +137,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._cameras: set[tuple[str, str]] = set()
         self._clients: set[str] = set()
+        self._begun: set[tuple[str, str, str, str]] = set()
         self._newest_us: dict[tuple[str, str], int] = {}
         self._missed_before: dict[tuple[str, str], tuple[datetime, int]] = {}
         self._lock = threading.Lock()
@@ -270,7 +274,21 @@ class Metrics:
         if cameras is None:
             self._occupancy.unknown(elapsed_s)
         else:
-            self._occupancy.known([(self._camera_labels(c.site, c.camera), c) for c in cameras], elapsed_s)
+            labelled = [(self._camera_labels(c.site, c.camera), c) for c in cameras]
+            self._occupancy.known(labelled, elapsed_s)
+            self._begin_events(labelled)
+
+    def _begin_events(self, cameras: Sequence[tuple[tuple[str, str], WatchedCamera]]) -> None:
+        """Let the series of the events that sectors may have begin with 0, as those in `_FROM_THE_START` do."""
+        for names, camera in cameras:
+            for each in camera.sectors:
+                sector = (*names, each.sector, each.target)
+                if sector in self._begun or len(self._begun) >= MAX_SECTORS:
+                    continue
+                self._begun.add(sector)
+                for kind in get_args(Kind):
+                    place = "" if kind in _WITHOUT_SECTOR else each.sector
+                    self._counters["events"].labels(*names, place, each.target, kind)
 
     def space_known(self, space: Space) -> None:
         """The room of the database was measured."""

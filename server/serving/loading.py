@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from server.catalogue import Fault, ModelCard, card_named, check_lock, lowered, read_cards
 from server.domain.ensemble_protocol import Answering
@@ -31,13 +31,23 @@ class Ensemble(Stages, Answering, Protocol):
         ...
 
 
+Loadable = TypeVar("Loadable", bound=Answering, covariant=True)
+
+
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """An ensemble in memory. `check` raises Unapproved unless it answers, alone or in the engine, as approved."""
+class Loaded(Generic[Loadable]):
+    """An ensemble that was loaded, here or on the nodes of a cluster.
+
+    `check` raises Unapproved unless it answers, alone or in the engine, as approved.
+    """
 
     models: tuple[str, ...]
-    ensemble: Ensemble
+    ensemble: Loadable
     check: Callable[[Answering], None]
+
+
+Load = Callable[[Sequence[str]], Loaded[Any]]
+"""Makes an ensemble of the models of these names."""
 
 
 def usable_cards(settings: ServerSettings, models: Sequence[str]) -> tuple[list[ModelCard], list[Fault]]:
@@ -71,7 +81,7 @@ def load(
     models: Sequence[str],
     *,
     took: Callable[[str, float], None] = lambda _model, _seconds: None,
-) -> Loaded:
+) -> Loaded[Ensemble]:
     """These models as one ensemble. `took` is called with model and seconds after each call of a model.
 
     Raises ConfigurationError for a model that is missing or broken, or an ensemble that differs from the lock.

@@ -20,6 +20,9 @@ _MIB = 1024 * 1024
 _LIBRARIES_BYTES = 750 * _MIB
 """Resident size of Python with torch, torchvision and Flask, without models: measured, rounded up."""
 
+_RAY_BYTES = 400 * _MIB
+"""Resident size of Python with Flask and a connection to a Ray cluster, without torch: measured, rounded up."""
+
 _WEIGHTS_TIMES = 3
 """Weights as read, as parameters, and fused copies while loading."""
 
@@ -38,13 +41,16 @@ _PICTURES = 1
 
 
 def expected_bytes(settings: ServerSettings, cards: Sequence[ModelCard], machine: Machine) -> int:
-    """The most that a server of these settings is expected to need with these models."""
+    """The most that a server of these settings is expected to need with these models; replicas on Ray not counted."""
+    uploads = (BODIES * _BODY_TIMES + _PICTURES) * settings.max_body_bytes
+    if settings.ensemble == "ray":
+        return _RAY_BYTES + uploads
     models = _LIBRARIES_BYTES + _WEIGHTS_TIMES * sum(card.size_bytes or 0 for card in cards)
     workers = settings.inference_threads or machine.processors
     return (
         models
         + workers * (_NETWORK_BYTES + settings.max_pixels * _PIXEL_BYTES + MOST_ENLARGED * _row_bytes(cards))
-        + (BODIES * _BODY_TIMES + _PICTURES) * settings.max_body_bytes
+        + uploads
     )
 
 

@@ -30,7 +30,7 @@ class NoticeQueue:
         self._pending: deque[tuple[Noticed, str, Sequence[str], str]] = deque(maxlen=_MOST_PENDING)
         self._lock = threading.Lock()
 
-    def add(self, what: Noticed, loaded: Loaded, detail: str) -> None:
+    def add(self, what: Noticed, loaded: Loaded[Answering], detail: str) -> None:
         """Store a notice about an ensemble, or keep it for the next `flush`."""
         self._pending.append((what, loaded.ensemble.ensemble_info.ensemble, loaded.models, detail))
         self.flush()
@@ -65,7 +65,7 @@ class GoldenCheck:
         self._notices = notices
         self._counted = counted
 
-    def fault(self, loaded: Loaded, answering: Answering | None = None) -> str | None:
+    def fault(self, loaded: Loaded[Answering], answering: Answering | None = None) -> str | None:
         """How the answers differ from the approved ones; None when they do not.
 
         `answering` is the ensemble in the engine; None asks the ensemble alone. Raises RetryLater when the engine has
@@ -79,14 +79,14 @@ class GoldenCheck:
         self._counted("passed")
         return None
 
-    def require(self, loaded: Loaded) -> None:
+    def require(self, loaded: Loaded[Answering]) -> None:
         """Raises Unapproved, with a notice, for an ensemble that does not answer as approved."""
         fault = self.fault(loaded)
         if fault is not None:
             self._notices.add("refused", loaded, fault)
             raise Unapproved(fault)
 
-    def announce(self, loaded: Loaded, fault: str | None) -> None:
+    def announce(self, loaded: Loaded[Answering], fault: str | None) -> None:
         """Log and note that the ensemble in service stops, or starts again, answering as approved."""
         if fault is None:
             log.warning("ensemble approved again", extra={"ensemble": loaded.ensemble.ensemble_info.ensemble})

@@ -11,16 +11,17 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from policies.observation import EnsembleInfo
 from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import Conflict, RetryLater
-from server.engine import Engine, EnsembleHandle, Stages
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
-from server.serving.loading import Loaded
+from server.serving.answering import Engine, Handle
+from server.serving.loading import Load, Loaded
 from server.serving.notices import GoldenCheck, NoticeQueue
 from server.serving.swap import Comparison, OneSwap, Swap, Watched, run_shadow
 from server.store.outbox import Notices
@@ -29,10 +30,6 @@ log = logging.getLogger(__name__)
 
 UNAPPROVED_RETRY_S = 60
 LOADING_RETRY_S = 5
-
-
-Load = Callable[[Sequence[str]], Loaded]
-"""Makes an ensemble of the models of these names."""
 
 
 class InService(msgspec.Struct, frozen=True):
@@ -50,8 +47,8 @@ class InService(msgspec.Struct, frozen=True):
 class Served:
     """An ensemble with all that answers by it."""
 
-    loaded: Loaded
-    handle: EnsembleHandle
+    loaded: Loaded[Any]
+    handle: Handle
     watched: Watched
     ensemble: Ensemble
     pipeline: Pipeline
@@ -64,15 +61,15 @@ class Served:
 class Service:
     """The ensemble in service. Safe to use from several threads.
 
-    `load` makes ensembles, `engine_of` the engine for the first one. `counted` wraps an ensemble so that its answers
-    are counted, `pipeline_of` makes its pipeline. `announced` is called with each ensemble that comes into service.
-    `choose` keeps the models for the next start.
+    `load` makes ensembles, `engine_of` the engine for the first one: both in this process, or both on a Ray cluster.
+    `counted` wraps an ensemble so that its answers are counted, `pipeline_of` makes its pipeline. `announced` is called
+    with each ensemble that comes into service. `choose` keeps the models for the next start.
     """
 
     def __init__(
         self,
         load: Load,
-        engine_of: Callable[[Stages], Engine],
+        engine_of: Callable[[Any], Engine],
         *,
         counted: Callable[[Ensemble], Ensemble],
         pipeline_of: Callable[[Ensemble], Pipeline],
@@ -186,7 +183,7 @@ class Service:
             raise Conflict("not swapped: the first ensemble is still loading")
         return self.engine, self._served
 
-    def _make_served(self, loaded: Loaded, handle: EnsembleHandle) -> Served:
+    def _make_served(self, loaded: Loaded[Any], handle: Handle) -> Served:
         watched = Watched(handle)
         ensemble = self._counted(watched)
         return Served(loaded, handle, watched, ensemble, self._pipeline_of(ensemble))

@@ -20,8 +20,8 @@ import msgspec
 from policies.observation import Box, EnsembleInfo
 from server.domain.ensemble_protocol import Answers, Ensemble
 from server.domain.errors import ConfigurationError, Conflict, RetryLater
-from server.engine import EnsembleHandle
 from server.pipeline.response import top_label
+from server.serving.answering import Handle
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class _Sample(NamedTuple):
 class Shadow:
     """Compares for at most `seconds`, and at most `frames` frames (0: no limit)."""
 
-    def __init__(self, candidate: EnsembleHandle, *, seconds: float, frames: int = 0) -> None:
+    def __init__(self, candidate: Handle, *, seconds: float, frames: int = 0) -> None:
         self._candidate = candidate
         self._until = time.monotonic() + seconds
         self._frames = frames
@@ -164,7 +164,7 @@ class OneSwap:
             self._lock.release()
 
 
-def run_shadow(watched: Watched, handle: EnsembleHandle, swap: Swap) -> Comparison:
+def run_shadow(watched: Watched, handle: Handle, swap: Swap) -> Comparison:
     """Compare the next ensemble's labels on live requests. Raises ConfigurationError when it fails on one."""
     watched.shadow = shadow = Shadow(handle, seconds=swap.shadow_s, frames=swap.shadow_frames)
     log.info("ensemble in the shadow", extra={"ensemble": handle.ensemble_info.ensemble, "seconds": swap.shadow_s})

@@ -65,6 +65,27 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Literal["cpu", "cuda"],
         Meta(description="Where models compute: the processor, or one CUDA card (not measured)."),
     ] = "cpu"
+    ensemble: Annotated[
+        Literal["local", "ray"],
+        Meta(description="Where the models answer: in this process, or in replicas on a Ray cluster (extra `ray`)."),
+    ] = "local"
+    ray_address: Annotated[
+        str, Meta(description="The Ray cluster: `auto` finds that of this machine, `host:6379` names its head.")
+    ] = "auto"
+    ray_min_replicas: Annotated[int, Meta(ge=1, description="Replicas of the ensemble, each with all models.")] = 1
+    ray_max_replicas: Annotated[
+        int, Meta(ge=0, description="Most replicas, while frames wait; up to ray_min_replicas: always as many as that.")
+    ] = 0
+    ray_queued_images: Annotated[
+        int, Meta(ge=1, description="Waiting frames for which there is another replica, up to ray_max_replicas.")
+    ] = 32
+    ray_cpus: Annotated[
+        float,
+        Meta(gt=0, description="Processors of one replica; it has as many workers, unless inference_threads says so."),
+    ] = 1.0
+    ray_gpus: Annotated[
+        float, Meta(ge=0, description='GPUs of one replica, a fraction to share one; with device = "cuda".')
+    ] = 0.0
     golden: Annotated[
         Path | None, Meta(description="Folder of the golden set (`models approve`); unset: the shipped one.")
     ] = None

@@ -159,7 +159,7 @@ def _read_file(path: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
 def _from_environment(environ: Mapping[str, str], chosen: Mapping[str, object]) -> dict[str, Any]:
     """What the variables give that are not `chosen` otherwise, without those by which containers are linked."""
     values = {}
-    environ = _with_files(environ)
+    environ = _with_files(environ, chosen)
     for variable in sorted(name for name in environ.keys() - _OTHERS if name.startswith(ENV_PREFIX)):
         name = variable.removeprefix(ENV_PREFIX).lower()
         if name in chosen or _LINK_NAME.fullmatch(name) or _is_link(name, environ[variable]):
@@ -175,19 +175,26 @@ def _from_environment(environ: Mapping[str, str], chosen: Mapping[str, object]) 
     return values
 
 
-def _with_files(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment with the content of the file that `SECTORWATCH_<NAME>_FILE` names as `SECTORWATCH_<NAME>`."""
+def _with_files(environ: Mapping[str, str], chosen: Mapping[str, object]) -> dict[str, str]:
+    """The environment with the content of the file that `SECTORWATCH_<NAME>_FILE` names as `SECTORWATCH_<NAME>`, unless
+    the setting is `chosen` otherwise.
+    """
     values = dict(environ)
     for variable in environ:
         name = variable.removeprefix(ENV_PREFIX).removesuffix(_IN_FILE.upper())
         if variable != f"{ENV_PREFIX}{name}{_IN_FILE.upper()}" or name.lower() not in FIELDS:
             continue
+        file = Path(values.pop(variable))
+        if name.lower() in chosen:
+            continue
         if ENV_PREFIX + name in environ:
             raise InvalidSettings(f"{ENV_PREFIX}{name} and {variable} are both set: leave one out")
         try:
-            values[ENV_PREFIX + name] = read_text(Path(values.pop(variable)), SETTINGS_BYTES).strip()
+            values[ENV_PREFIX + name] = read_text(file, SETTINGS_BYTES).strip()
         except UnreadableText as error:
             raise InvalidSettings(f"{variable}: {error}") from None
+        if not values[ENV_PREFIX + name]:
+            raise InvalidSettings(f"{variable}: {file} is empty")
     return values
 
 

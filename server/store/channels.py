@@ -134,28 +134,29 @@ class Channels(Part):
         return None if row is None else cast("str | None", row.memory)
 
     def pause(self, channel: str, *, by: str | None = None) -> None:
-        """Nobody sends on the channel until `resume`. `by` is who asks, for the audit. Raises Unknown."""
-        paused_at_us = func.coalesce(channels.c.paused_at_us, self._clock())
-        self._change(channel, "channel_paused", by, None, paused_at_us=paused_at_us)
+        """Nobody sends on the channel until `resume`. `by`: who does it, for a line of the audit (None: no line).
 
-    def resume(self, channel: str, *, from_now: bool = False, by: str | None = None, detail: str | None = None) -> None:
-        """Send again, at once also after failures. `from_now`: without what has waited. `by` and `detail` are for the
-        audit. Raises Unknown.
+        Raises Unknown.
+        """
+        paused_at_us = func.coalesce(channels.c.paused_at_us, self._clock())
+        with writing(self._engine, lock="channels") as connection:
+            _change(connection, channel, paused_at_us=paused_at_us)
+            if by is not None:
+                add_line(connection, self._clock(), by, "channel_paused", subject=channel)
+
+    def resume(self, channel: str, *, from_now: bool = False, by: str | None = None) -> None:
+        """Send again, at once also after failures. `from_now`: without what has waited. `by` as for `pause`. Raises
+        Unknown.
         """
         values: dict[str, Any] = {"paused_at_us": None, "attempts": 0, "failed_at_us": None, "error": None}
-        free = {"claimed_until_us": case((channels.c.claimed_by.is_(None), 0), else_=channels.c.claimed_until_us)}
-        self._change(channel, "channel_resumed", by, detail, from_now=from_now, **values, **free)
-
-    def _change(
-        self, channel: str, what: str, by: str | None, detail: str | None, *, from_now: bool = False, **values: Any
-    ) -> None:
+        values["claimed_until_us"] = case((channels.c.claimed_by.is_(None), 0), else_=channels.c.claimed_until_us)
         with writing(self._engine, lock="channels") as connection:
             if from_now:
                 values["delivered_seq"] = last_seq(connection)
-            if not connection.execute(update(channels).where(channels.c.name == channel).values(values)).rowcount:
-                raise Unknown(f"no channel `{channel}` has ever sent here")
+            _change(connection, channel, **values)
             if by is not None:
-                add_line(connection, self._clock(), by, what, subject=channel, detail=detail)
+                detail = "from now, without what waited" if from_now else None
+                add_line(connection, self._clock(), by, "channel_resumed", subject=channel, detail=detail)
 
     def channel_states(self) -> list[ChannelState]:
         """How far each channel is that ever was in service, by name."""
@@ -174,6 +175,11 @@ class Channels(Part):
         """How many times in a row sending on this channel has failed."""
         row = self._row(select(channels.c.attempts).where(channels.c.name == channel))
         return row.attempts if row else 0
+
+
+def _change(connection: Connection, channel: str, **values: Any) -> None:
+    if not connection.execute(update(channels).where(channels.c.name == channel).values(values)).rowcount:
+        raise Unknown(f"no channel `{channel}` has ever sent here")
 
 
 def _take(connection: Connection, channel: str, claimant: str, now_us: int, until_us: int) -> bool:

@@ -53,19 +53,21 @@ class DeadLetters(Part):
         return [DeadLetter(*row) for row in self._rows(query)]
 
     def ask(self, channel: str, numbers: Sequence[int] | None = None, *, by: str | None = None) -> int:
-        """Have letters of a channel (None: all of them) sent again; how many. `by` is who asks, for the audit."""
+        """Have letters of a channel (None: all of them) sent again; how many. `by`: who does it, for a line of the
+        audit (None: no line).
+        """
         with writing(self._engine, lock=_LOCK) as connection:
             count = sum(
                 connection.execute(update(dead_letters).where(*these).values(asked_at_us=self._clock())).rowcount
                 for these in _chosen(channel, numbers)
             )
-            self._note(connection, by, "channel_resent", channel, count, _named(count, numbers))
+            self._note(connection, by, "channel_resent", channel, count, _which(count, numbers))
         return count
 
-    def ask_events(self, channel: str, ids: Sequence[str], *, by: str | None = None, detail: str = "") -> int:
+    def ask_events(self, channel: str, ids: Sequence[str], *, by: str | None = None, which: str = "") -> int:
         """Have a channel send events of the log once more, as they are now, each once however often it is asked for;
-        how many are in the log. `by` and `detail` are for the audit. Raises Unknown for a channel that never was in
-        service.
+        how many are in the log. `by` as for `ask`; `which` says more of them there. Raises Unknown for a channel that
+        never was in service.
         """
         count = 0
         with writing(self._engine, lock=_LOCK) as connection:
@@ -73,13 +75,9 @@ class DeadLetters(Part):
                 raise Unknown(f"no channel `{channel}` has ever sent here")
             for start in range(0, len(ids), _AT_ONCE):
                 count += self._ask_some(connection, channel, ids[start : start + _AT_ONCE])
-            what = f"{count} events" + (f", {detail}" if detail else "")
-            self._note(connection, by, "channel_resent", channel, count, what)
+            detail = f"{count} events" + (f", {which}" if which else "")
+            self._note(connection, by, "channel_resent", channel, count, detail)
         return count
-
-    def _note(self, connection: Connection, by: str | None, what: str, channel: str, count: int, detail: str) -> None:
-        if by is not None and count:
-            add_line(connection, self._clock(), by, what, subject=channel, detail=detail)
 
     def _ask_some(self, connection: Connection, channel: str, ids: Sequence[str]) -> int:
         c = dead_letters.c
@@ -104,13 +102,18 @@ class DeadLetters(Part):
         return len(found)
 
     def forget(self, channel: str, numbers: Sequence[int] | None = None, *, by: str | None = None) -> int:
-        """Delete letters of a channel (None: all of them); how many there were. `by` is who asks, for the audit."""
+        """Delete letters of a channel (None: all of them); how many there were. `by` as for `ask`."""
         with writing(self._engine, lock=_LOCK) as connection:
             count = sum(
                 connection.execute(delete(dead_letters).where(*these)).rowcount for these in _chosen(channel, numbers)
             )
-            self._note(connection, by, "letters_dropped", channel, count, _named(count, numbers))
+            self._note(connection, by, "letters_dropped", channel, count, _which(count, numbers))
         return count
+
+    def _note(self, connection: Connection, by: str | None, what: str, channel: str, count: int, detail: str) -> None:
+        """Add a line to the audit, where something was done and somebody did it."""
+        if by is not None and count:
+            add_line(connection, self._clock(), by, what, subject=channel, detail=detail)
 
     def asked(self, channel: str, limit: int) -> list[tuple[DeadLetter, Outgoing | None]]:
         """The letters of a channel that are to be sent again, oldest first, each with its announcement as it is now;
@@ -141,8 +144,8 @@ class DeadLetters(Part):
             return connection.execute(old).rowcount
 
 
-def _named(count: int, numbers: Sequence[int] | None) -> str:
-    return f"all {count} letters" if numbers is None else f"letters {', '.join(map(str, numbers[:50]))}"
+def _which(count: int, numbers: Sequence[int] | None) -> str:
+    return f"all {count} letters" if numbers is None else f"letters {', '.join(map(str, numbers))}"
 
 
 def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:

@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement, Engine, Row, Select, func, select, tuple_
 from policies.events import microseconds
 from server.domain.clock import Clock
 from server.domain.records import Checkpoint, LoggedEvent
-from server.domain.watching import Stay, Tally
+from server.domain.watching import Stay
+from server.store.care.derived import mending
 from server.store.engine import reading
 from server.store.event_rows import (
     BARE_COLUMNS,
@@ -22,10 +23,13 @@ from server.store.event_rows import (
     of_names,
     read_rows,
 )
-from server.store.event_tally import Remembered, read_stays, read_tally
+from server.store.event_tally import Counts, Presences, Remembered, read_stays, read_tally
 from server.store.outbox import last_seq
 from server.store.rows import Part, Versions, read_checkpoints
 from server.store.schema import cameras, events
+
+_AT_ONCE = 500
+"""Instants in one statement."""
 
 
 class EventLog(Part):
@@ -33,7 +37,8 @@ class EventLog(Part):
 
     def __init__(self, engine: Engine, clock: Clock, versions: Versions) -> None:
         super().__init__(engine, clock, versions)
-        self._remembered = Remembered()
+        self._presences = Remembered[Presences]()
+        self._counts = Remembered[Counts]()
 
     def events(
         self,
@@ -68,6 +73,7 @@ class EventLog(Part):
         kind: str | None = None,
         *,
         sites: Collection[str] | None = None,
+        names: Collection[tuple[str, str]] | None = None,
         beyond: LoggedEvent | None = None,
         limit: int | None = None,
         withdrawn: bool = False,
@@ -76,8 +82,9 @@ class EventLog(Part):
     ) -> list[LoggedEvent]:
         """Events that began from `since_us` to before `until_us` and hold, by instant and id.
 
-        With `withdrawn`, withdrawn ones as well. `sites`: of these sites alone. `beyond` is the last event of the page
-        before. `backwards`: the newest first. `bare`: without their bursts and frames, which is much faster.
+        With `withdrawn`, withdrawn ones as well. `sites`: of these sites alone; `names`: of these cameras (site,
+        camera). `beyond` is the last event of the page before. `backwards`: the newest first. `bare`: without their
+        bursts and frames, which is much faster.
         """
         started, key = events.c.started_at_us, (events.c.started_at_us, events.c.id)
         query = select(*(BARE_COLUMNS if bare else EVENT_COLUMNS)).where(
@@ -85,6 +92,9 @@ class EventLog(Part):
         )
         if sites is not None:
             query = query.where((events.c.camera + 0).in_(select(cameras.c.number).where(cameras.c.site.in_(sites))))
+        if names is not None:
+            mine = tuple_(cameras.c.site, cameras.c.camera).in_(sorted(names))
+            query = query.where((events.c.camera + 0).in_(select(cameras.c.number).where(mine)))
         if beyond is not None:
             last = (microseconds(beyond.event.started_at), beyond.event.id)
             query = query.where(tuple_(*key) < last if backwards else tuple_(*key) > last)
@@ -98,23 +108,49 @@ class EventLog(Part):
             return list(read_rows(connection, query))
 
     def stays(self, site: str, since_us: int, until_us: int) -> list[Stay]:
-        """The presences at a site of which some part lies from `since_us` to before `until_us`, and that hold."""
+        """The presences at a site of which some part lies from `since_us` to before `until_us`, and that hold. Those
+        of a target in a sector that meet come as one.
+        """
         with reading(self._engine) as connection:
             names = select(cameras.c.number, cameras.c.camera).where(cameras.c.site == site)
             named = {row.number: row.camera for row in connection.execute(names)}
             states = read_checkpoints(connection, site, since_us)
             points = {number: states[camera] for number, camera in named.items()}
-            return list(read_stays(connection, self._remembered, site, named, points, since_us, until_us))
+            return list(read_stays(connection, self._presences, site, named, points, since_us, until_us))
 
     def checkpoints(self, site: str, before_us: int) -> dict[str, Checkpoint]:
         """As `Store.checkpoint`, of every camera of a site."""
-        with reading(self._engine) as connection:
-            return read_checkpoints(connection, site, before_us)
 
-    def tally(self, site: str, since_us: int, until_us: int) -> list[Tally]:
-        """How many events of each kind began at a site from `since_us` to before `until_us`, and hold."""
+        def read() -> dict[str, Checkpoint]:
+            with reading(self._engine) as connection:
+                return read_checkpoints(connection, site, before_us)
+
+        return mending(self._engine, self._versions, read)
+
+    def tally(self, site: str, kind: str, since_us: int, until_us: int) -> Counts:
+        """How many events of a kind began at a site from `since_us` to before `until_us`, and hold: by camera, place (a
+        sector, a line, or `FROM > TO`) and target.
+        """
         with reading(self._engine) as connection:
-            return list(read_tally(connection, site, since_us, until_us))
+            return read_tally(connection, self._counts, site, kind, since_us, until_us)
+
+    def last_confirmed_us(self, site: str | None = None) -> dict[tuple[str, str], int]:
+        """When the last event of each camera (of a site) was confirmed (us), withdrawn or not, by site and camera."""
+        last = select(func.max(events.c.confirmed_at_us)).where(events.c.camera == cameras.c.number)
+        query = select(cameras.c.site, cameras.c.camera, last.correlate(cameras).scalar_subquery())
+        rows = self._rows(query if site is None else query.where(cameras.c.site == site))
+        return {(place, camera): at_us for place, camera, at_us in rows if at_us is not None}
+
+    def begun_at(self, instants: Collection[int], *, withdrawn: bool = False, bare: bool = False) -> list[LoggedEvent]:
+        """Events of all cameras that began at these instants (us) and hold, by instant and id; as `begun`."""
+        found: list[LoggedEvent] = []
+        ordered = sorted(set(instants))
+        for first in range(0, len(ordered), _AT_ONCE):
+            query = select(*(BARE_COLUMNS if bare else EVENT_COLUMNS))
+            query = query.where(events.c.started_at_us.in_(ordered[first : first + _AT_ONCE]))
+            query = query if withdrawn else query.where(events.c.withdrawn_at_us.is_(None))
+            found += map(logged, self._read(query.order_by(events.c.started_at_us, events.c.id)))
+        return found
 
     def newest(self, sites: Collection[str] | None, before_us: int) -> LoggedEvent | None:
         """The event of these sites (None: of any) that began last before an instant, and holds."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
 
@@ -13,7 +14,7 @@ from policies.events import microseconds
 from policies.fold import decode_state
 from server.domain.keeping import DAY_US
 from server.domain.records import Checkpoint
-from server.domain.watching import Stay, Tally
+from server.domain.watching import Stay
 from server.store.compact import Origin, decode_origin, ended_us
 from server.store.event_rows import BARE_COLUMNS, logged, of_names, read_rows
 from server.store.schema import burst_records, cameras, events, origins
@@ -24,12 +25,23 @@ _FIRST_US = burst_records.c.first_at_us
 _HOLDS = events.c.withdrawn_at_us.is_(None)
 _MOST_REMEMBERED = 500_000
 """Events of the stretches whose presences are remembered: some tens of MB."""
-_Key = tuple[str, str, str, int]
+_NEVER_US = 2**63
+_Place = tuple[str, str, str]
 _Presence = tuple[str, str, str, bool, int, int]
+_Key = tuple[str, str, int, int]
+_T = TypeVar("_T")
 
 
-class Remembered:
-    """The presences that began in some stretches, as they were read last. Safe to use from several threads.
+class _Known(NamedTuple, Generic[_T]):
+    """What was read of a stretch that had so many events, the largest of whose numbers was `seq`."""
+
+    events: int
+    seq: int
+    value: _T
+
+
+class Remembered(Generic[_T]):
+    """What the events that began in some stretches gave, as they were read last. Safe to use from several threads.
 
     Each change of the log gives an event a new number, so the number of events that began in a stretch and the largest
     of their numbers show whether any of them changed. Where there are only new ones, these alone are read.
@@ -37,84 +49,96 @@ class Remembered:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[str, int, int], _Begun] = OrderedDict()
+        self._known: OrderedDict[_Key, _Known[_T]] = OrderedDict()
 
-    def begun(self, connection: Connection, site: str, named: Mapping[int, str], from_us: int, until_us: int) -> _Begun:
-        """The presences of a site's cameras (number to name) that began from `from_us` to before `until_us`."""
-        started, key = events.c.started_at_us, (site, from_us, until_us)
+    def of(self, connection: Connection, key: _Key, more: Callable[[_T | None, ColumnElement[bool]], _T]) -> _T:
+        """What the events of a stretch give; `key` ends with its begin and its end. `more` adds the events for which a
+        condition holds to what is known, which it does not change.
+        """
+        started, (from_us, until_us) = events.c.started_at_us, key[2:]
         inside = and_(started >= from_us, started < until_us)
         newest = func.coalesce(func.max(events.c.seq), 0)
         count, seq = connection.execute(select(func.count(), newest).where(inside)).one()
         with self._lock:
             known = self._known.pop(key, None)
-        if known is None or (known.count, known.seq) != (count, seq):
-            known = self._brought_up(connection, known, named, inside, count, seq)
+        if known is None or (known.events, known.seq) != (count, seq):
+            newer = None if known is None else and_(events.c.seq > known.seq, inside)
+            if known is not None and newer is not None and _has_only_new(connection, newer, count - known.events):
+                known = _Known(count, seq, more(known.value, newer))
+            else:
+                known = _Known(count, seq, more(None, inside))
         with self._lock:
             self._known[key] = known
-            while len(self._known) > 1 and sum(each.count for each in self._known.values()) > _MOST_REMEMBERED:
+            while len(self._known) > 1 and sum(each.events for each in self._known.values()) > _MOST_REMEMBERED:
                 self._known.popitem(last=False)
-        return known
-
-    def _brought_up(
-        self,
-        connection: Connection,
-        known: _Begun | None,
-        named: Mapping[int, str],
-        inside: ColumnElement[bool],
-        count: int,
-        seq: int,
-    ) -> _Begun:
-        """What was known with the new ones, where there are only new ones; else all of it, read anew."""
-        if known is not None and count > known.count:
-            newer = and_(events.c.seq > known.seq, inside)
-            fresh = connection.execute(select(func.count()).where(newer)).scalar_one()
-            if fresh == count - known.count:
-                return known.with_more(_presences(connection, named, _shared(connection), newer), count, seq)
-        return _Begun().with_more(_presences(connection, named, _shared(connection), inside), count, seq)
+        return known.value
 
 
-class _Begun:
-    """Presences that began in a stretch: those that ended, each once, and those that go on. It never changes."""
+def _has_only_new(connection: Connection, newer: ColumnElement[bool], count: int) -> bool:
+    """Whether so many events have come, and none has changed or gone."""
+    return count > 0 and connection.execute(select(func.count()).where(newer)).scalar_one() == count
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.seq = 0
-        self.ended: tuple[Stay, ...] = ()
-        self._began: frozenset[_Key] = frozenset()
-        self._is_over: frozenset[_Key] = frozenset()
 
-    def with_more(self, rows: Iterable[_Presence], count: int, seq: int) -> _Begun:
-        """These with the presences of more rows of events."""
-        began, is_over, more = set(self._began), set(self._is_over), list[Stay]()
-        for camera, sector, target, is_end, at_us, end_us in rows:
-            key = (camera, sector, target, at_us)
-            if not is_end:
-                began.add(key)
-            elif key not in is_over:
-                is_over.add(key)
-                more.append(Stay(camera, sector, target, at_us, end_us))
-        made = _Begun()
-        made.count, made.seq = count, seq
-        made.ended = (*self.ended, *more)
-        made._began, made._is_over = frozenset(began), frozenset(is_over)
-        return made
+class _Lane(NamedTuple):
+    """The presences of a target in a sector: when they began, and from when to when those lasted that ended.
 
-    @property
-    def going_on(self) -> list[Stay]:
-        """Those without an end."""
-        return [Stay(*key, None) for key in sorted(self._began - self._is_over)]
+    `stays`: all of them, in order; those that meet as one.
+    """
+
+    began: frozenset[int]
+    ended: Mapping[int, int]
+    stays: tuple[Stay, ...]
+
+
+_NO_PRESENCE = _Lane(frozenset(), {}, ())
+Presences = Mapping[_Place, _Lane]
+"""Presences that began in a stretch, by camera, sector and target."""
+
+
+def _with_more(known: Presences, rows: Iterable[_Presence]) -> Presences:
+    """What is known with the presences of more rows of events. The first end of a presence counts."""
+    began, ended = dict[_Place, set[int]](), dict[_Place, dict[int, int]]()
+    for camera, sector, target, is_end, at_us, end_us in rows:
+        place = (camera, sector, target)
+        if is_end:
+            ended.setdefault(place, {}).setdefault(at_us, end_us)
+        else:
+            began.setdefault(place, set()).add(at_us)
+    lanes = dict(known)
+    for place in began.keys() | ended.keys():
+        before = known.get(place, _NO_PRESENCE)
+        begins = before.began | began.get(place, set())
+        ends = ended.get(place, {}) | dict(before.ended)
+        lanes[place] = _Lane(begins, ends, tuple(_joined(place, begins, ends)))
+    return lanes
+
+
+def _joined(place: _Place, began: Collection[int], ended: Mapping[int, int]) -> Iterator[Stay]:
+    """Presences of a lane in order, those that meet as one."""
+    going_on_us = min((at_us for at_us in began if at_us not in ended), default=_NEVER_US)
+    begin_us = last_us = -_NEVER_US
+    for from_us, until_us in sorted([*ended.items(), (going_on_us, _NEVER_US)]):
+        if from_us > last_us:
+            if last_us > -_NEVER_US:
+                yield Stay(*place, begin_us, last_us)
+            begin_us, last_us = from_us, until_us
+        elif until_us > last_us:
+            last_us = until_us
+    if going_on_us < _NEVER_US:
+        yield Stay(*place, begin_us, None)
 
 
 def read_stays(
     connection: Connection,
-    remembered: Remembered,
+    remembered: Remembered[Presences],
     site: str,
     named: Mapping[int, str],
     points: Mapping[int, Checkpoint],
     since_us: int,
     until_us: int,
 ) -> Iterator[Stay]:
-    """The presences of cameras (number to name) in a stretch; `points` are their states before it.
+    """The presences of cameras (number to name) in a stretch, those that meet as one; `points` are their states before
+    it.
 
     The end of a presence is an event that began when the presence did: one look at the index gives both.
     """
@@ -128,10 +152,13 @@ def read_stays(
     begins_us = {visit.entry_us for visit in visits} | {each.since_us for state in states for each in state.presences}
     earlier = events.c.started_at_us.in_(sorted(at_us for at_us in begins_us if at_us < from_us))
     whole_us = -(-until_us // DAY_US) * DAY_US  # so that a day that goes on is remembered under one name
-    begun = remembered.begun(connection, site, named, from_us, whole_us)
-    before = _Begun().with_more(_presences(connection, named, _shared(connection), earlier), 0, 0)
-    for each in (begun, before):
-        for stay in (*each.ended, *each.going_on):
+
+    def more(known: Presences | None, where: ColumnElement[bool]) -> Presences:
+        return _with_more(known or {}, _presences(connection, named, _shared(connection), where))
+
+    begun = remembered.of(connection, (site, "", from_us, whole_us), more)
+    for lane in chain(begun.values(), more(None, earlier).values()):
+        for stay in lane.stays:
             if stay.from_us < until_us and (stay.until_us is None or stay.until_us > since_us):
                 yield stay
 
@@ -140,26 +167,40 @@ def _shared(connection: Connection) -> dict[int, Origin]:
     return {row.number: decode_origin(row.body) for row in connection.execute(_origins())}
 
 
-def read_tally(connection: Connection, site: str, since_us: int, until_us: int) -> Iterator[Tally]:
-    """The events of a site that began in a stretch, counted."""
+Counts = Mapping[_Place, int]
+"""How many events have begun in a stretch, by camera, place and target."""
+
+
+def read_tally(
+    connection: Connection, remembered: Remembered[Counts], site: str, kind: str, since_us: int, until_us: int
+) -> Counts:
+    """How many events of a kind that hold have begun at a site in a stretch."""
+
+    def more(known: Counts | None, where: ColumnElement[bool]) -> Counts:
+        return _counted(connection, known or {}, and_(where, _HOLDS, *of_names(site, None, kind)))
+
+    return remembered.of(connection, (site, kind, since_us, until_us), more)
+
+
+def _counted(connection: Connection, known: Counts, where: ColumnElement[bool]) -> Counts:
+    """What is known with the events for which this holds."""
+    columns = (events.c.camera, events.c.origin, events.c.kind, events.c.sector, events.c.label)
+    rows = connection.execute(select(*columns, func.count()).where(where).group_by(*columns)).all()
     shared = {
         row.number: decode_origin(row.body) for row in connection.execute(select(origins.c.number, origins.c.body))
     }
-    columns = (events.c.camera, events.c.origin, events.c.kind, events.c.sector, events.c.label)
     named = {row.number: row.camera for row in connection.execute(select(cameras.c.number, cameras.c.camera))}
-    within = (events.c.started_at_us >= since_us, events.c.started_at_us < until_us, _HOLDS)
-    query = select(*columns, func.count()).where(*within, *of_names(site, None, None)).group_by(*columns)
-    found: dict[tuple[str, str, str, str], int] = {}
-    for number, origin, kind, sector, label, count in connection.execute(query):
-        key = (named[number], kind, sector or "", label) if kind is not None else (named[number], *_of(shared[origin]))
-        found[key] = found.get(key, 0) + count
-    for key, count in sorted(found.items()):
-        yield Tally(*key, count)
+    counts = dict(known)
+    for number, origin, kind, sector, label, count in rows:
+        place, target = (sector or "", label) if kind is not None else _of(shared[origin])
+        key = (named[number], place, target)
+        counts[key] = counts.get(key, 0) + count
+    return counts
 
 
-def _of(origin: Origin) -> tuple[str, str, str]:
+def _of(origin: Origin) -> tuple[str, str]:
     place = origin.sector or origin.line or f"{origin.from_sector} > {origin.to_sector}"
-    return origin.kind or "", place, origin.label or ""
+    return place, origin.label or ""
 
 
 def _origins() -> Select[Any]:

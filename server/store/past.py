@@ -96,6 +96,20 @@ class Past(Part):
                 connection, self._versions, site, camera, lambda times: (times.first_at_us >= at_us,), limit=limit
             )
 
+    def first_us(self, site: str | None = None) -> dict[tuple[str, str], int]:
+        """When the first burst of each camera (of a site) that is kept began (us), by site and camera."""
+        begins = select(func.min(burst_records.c.first_at_us)).where(burst_records.c.camera == cameras.c.number)
+        of_records = select(cameras.c.site, cameras.c.camera, begins.correlate(cameras).scalar_subquery())
+        before = select(bursts.c.site, bursts.c.camera, func.min(bursts.c.first_at_us))
+        before = before.group_by(bursts.c.site, bursts.c.camera)
+        if site is not None:
+            of_records, before = of_records.where(cameras.c.site == site), before.where(bursts.c.site == site)
+        found: dict[tuple[str, str], int] = {}
+        for place, camera, at_us in [*self._rows(of_records), *self._rows(before)]:
+            if at_us is not None:
+                found[place, camera] = min(at_us, found.get((place, camera), at_us))
+        return found
+
     def policies_of(self, site: str, camera: str) -> list[str]:
         """The digests of the policies by which a camera's bursts were judged."""
         of_records = (

@@ -173,6 +173,10 @@ class Versions:
             self._ensemble_infos[ensemble] = _ensemble_info.decode(body)
         return self._ensemble_infos[ensemble]
 
+    def known_policy(self, digest: str) -> SitePolicy | None:
+        """The policy of a digest that was read before; None: it was not."""
+        return self._policies.get(digest)
+
     def policy(self, connection: Connection, digest: str) -> SitePolicy:
         """The policy of a digest, as it was when it judged its first burst.
 

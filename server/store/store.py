@@ -60,7 +60,7 @@ from server.store.people import Audit, PolicyVersions, Tokens, Users
 from server.store.refolding import PastChange, Refolds, aside_of, change_past, folded_of
 from server.store.retention import Frames, Place, Retention, compact, is_compactable
 from server.store.rows import Versions, read_checkpoint
-from server.store.schema import burst_records, metadata
+from server.store.schema import burst_records, camera_states, metadata
 from server.store.sqlite_files import access_fault
 from server.store.turn import Turn
 
@@ -241,6 +241,16 @@ class Store(Channels, EventLog, Tokens):
         """All cameras that ever advanced, by site and camera."""
         return mending(self._engine, self._versions, self._heads)
 
+    def names(self) -> list[tuple[str, str]]:
+        """The site and the name of each of `cameras`, in order, without their states."""
+        query = select(camera_states.c.site, camera_states.c.camera)
+
+        def read() -> list[tuple[str, str]]:
+            rows = self._rows(query.order_by(camera_states.c.site, camera_states.c.camera))
+            return [(row.site, row.camera) for row in rows]
+
+        return mending(self._engine, self._versions, read)
+
     def _heads(self) -> list[CameraHead]:
         with reading(self._engine) as connection:
             return read_heads(connection, self._versions)
@@ -279,6 +289,8 @@ class Store(Channels, EventLog, Tokens):
 
     def policy(self, digest: str) -> SitePolicy:
         """The policy of a digest, as it was when it judged its first burst."""
+        if (known := self._versions.known_policy(digest)) is not None:
+            return known
         with reading(self._engine) as connection:
             return self._versions.policy(connection, digest)
 

@@ -1,15 +1,18 @@
 """Events in other forms than JSON: CSV, JSON lines and Parquet, by `Accept`, in pieces as they are read.
 
 Such an answer has no page unless `limit` asks for one: it holds all events that were logged when it began. A client
-that reads slowly holds a request thread and no transaction, and only AT_ONCE of these answers are made at a time.
+that reads slowly holds a request thread and no transaction. Only AT_ONCE of these answers are made at a time, and one
+for a client, so that no client alone keeps the others from theirs.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from flask import Response, request
+from werkzeug.datastructures import MIMEAccept
 
 from server.domain.errors import NotAcceptable, RetryLater
 from server.domain.records import LoggedEvent
@@ -30,7 +33,8 @@ def chosen_form() -> Form | None:
 
     Raises NotAcceptable where it accepts nothing but a form that cannot be made here.
     """
-    accepted = request.accept_mimetypes
+    # Without their parameters (`text/csv; charset=utf-8`), by which none of ours differ.
+    accepted = MIMEAccept([(type_.partition(";")[0].strip(), q) for type_, q in request.accept_mimetypes])
     made = {type_: form for form, type_ in MEDIA_TYPES.items() if fault_of(form) is None}
     best = accepted.best_match([JSON, *made])
     if best is None:
@@ -49,13 +53,12 @@ class EventFiles:
     """Answers with all events of a question. Safe to use from any thread."""
 
     def __init__(self) -> None:
-        self._free = threading.Semaphore(AT_ONCE)
+        self._lock = threading.Lock()
+        self._clients: set[str] = set()
 
-    def all(self, form: Form, after: int, last_seq: int, read: Read, notes: Sequence[str]) -> Response:
+    def all(self, client: str, form: Form, after: int, last_seq: int, read: Read, notes: Sequence[str]) -> Response:
         """The events announced after `after` up to `last_seq`. Raises RetryLater while others are being read."""
-        if not self._free.acquire(blocking=False):
-            raise RetryLater(f"{AT_ONCE} exports are being read already", retry_after_s=RETRY_AFTER_S)
-        place = _Place(self._free)
+        place = self._place(client)
         try:
             first = read(PAGE, after)  # here, so that a database that does not answer is a problem, and no half file
             rows = map(event_row, _up_to(last_seq, first, read))
@@ -66,11 +69,20 @@ class EventFiles:
         answer.call_on_close(place.leave)
         return answer
 
+    def _place(self, client: str) -> _Place:
+        with self._lock:
+            if client in self._clients:
+                raise RetryLater("an export of this client is being read already", retry_after_s=RETRY_AFTER_S)
+            if len(self._clients) >= AT_ONCE:
+                raise RetryLater(f"{AT_ONCE} exports are being read already", retry_after_s=RETRY_AFTER_S)
+            self._clients.add(client)
+        return _Place(partial(self._clients.discard, client))
+
 
 class _Place:
     """One of the AT_ONCE, which is left once, whether the answer is read, given up or never begun."""
 
-    def __init__(self, free: threading.Semaphore) -> None:
+    def __init__(self, free: Callable[[], None]) -> None:
         self._free = free
         self._lock = threading.Lock()
         self._is_left = False
@@ -85,7 +97,7 @@ class _Place:
         with self._lock:
             if not self._is_left:
                 self._is_left = True
-                self._free.release()
+                self._free()
 
 
 def _up_to(last_seq: int, page: Sequence[LoggedEvent], read: Read) -> Iterator[LoggedEvent]:

@@ -96,7 +96,7 @@ def routes(store: Store, authenticator: Authenticator) -> Blueprint:
         gone = _gone(store.retention.all_gone(site, query.camera), query)
         read = partial(_read, store, query, site)
         if form is not None and query.limit is None:
-            answer = files.all(form, query.after, last_seq, read, gone.get("not_kept", ()))
+            answer = files.all(permissions.client, form, query.after, last_seq, read, gone.get("not_kept", ()))
             return _with_headers(answer, last_seq, gone, has_more=False)
         limit = query.limit or _USUAL
         page = read(limit + 1, query.after)  # the last one shows only that there are more

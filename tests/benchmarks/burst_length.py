@@ -31,7 +31,7 @@ import click
 import cv2
 import msgspec
 
-from server.hosting.gunicorn_app import torch_environment
+from server.serving.machine import torch_environment
 
 os.environ |= torch_environment()  # before torch is loaded
 

@@ -29,7 +29,7 @@ from typing import get_args
 
 import click
 
-from server.hosting.gunicorn_app import torch_environment
+from server.serving.machine import torch_environment
 
 os.environ |= torch_environment()  # before torch is loaded
 

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from flask import Flask
 
@@ -37,7 +37,7 @@ def main(name: str, footage: Path, folder: Path, execution: Execution) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
 
-    def loading(models: Sequence[str]) -> Loaded:
+    def loading(models: Sequence[str]) -> Loaded[Any]:
         if name.startswith("paced:"):
             return paced(float(name.removeprefix("paced:")), models)
         from tests.benchmarks.work import ensemble_named  # torch, which must not be loaded before the fork

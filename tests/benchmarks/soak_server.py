@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from flask import Flask
@@ -114,7 +115,7 @@ def main(folder: Path, port: int) -> None:
     speed = max(1.0, clock.pace.speed)
     runtime._SWEEP_S = max(_LEAST_SWEEP_S, runtime._SWEEP_S / speed)
 
-    def loading(models: Sequence[str]) -> Loaded:
+    def loading(models: Sequence[str]) -> Loaded[Any]:
         return Loaded(tuple(models), BrightStages(), lambda _answering: None)
 
     def app(settings: ServerSettings) -> Flask:

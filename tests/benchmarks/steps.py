@@ -20,7 +20,7 @@ from pathlib import Path
 
 import click
 
-from server.hosting.gunicorn_app import torch_environment
+from server.serving.machine import torch_environment
 
 os.environ |= torch_environment()  # before torch is loaded
 

@@ -75,7 +75,7 @@ class Shelf:
         self.checked = threading.Event()
         self.loaded: dict[str, Signing] = {}
 
-    def load(self, models: Sequence[str], /) -> Loaded:
+    def load(self, models: Sequence[str], /) -> Loaded[Any]:
         if self.fault is not None:
             raise self.fault
         ensemble = Signing(models, self.edition)

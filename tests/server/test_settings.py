@@ -60,9 +60,22 @@ def test_a_variable_may_name_a_file_with_the_value_as_containers_get_their_secre
     with pytest.raises(InvalidSettings, match="SECTORWATCH_DATABASE_URL_FILE are both set"):
         load_settings()
     monkeypatch.delenv("SECTORWATCH_DATABASE_URL")
+    secret.write_text("\n")
+    with pytest.raises(InvalidSettings, match=r"SECTORWATCH_DATABASE_URL_FILE: .*database_url is empty"):
+        load_settings()
     secret.unlink()
     with pytest.raises(InvalidSettings, match="SECTORWATCH_DATABASE_URL_FILE: No such file"):
         load_settings()
+
+
+def test_a_file_of_a_variable_is_not_read_where_the_variable_is_empty_or_an_option_wins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SECTORWATCH_LOG_LEVEL_FILE", "")
+    assert load_settings().log_level == "info"
+    monkeypatch.setenv("SECTORWATCH_DATABASE_URL", "")
+    monkeypatch.setenv("SECTORWATCH_DATABASE_URL_FILE", "/nowhere")
+    assert load_settings(database_url="sqlite:///x").database_url == "sqlite:///x"
 
 
 def test_lists_and_flags_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from server.catalogue import ModelCard, cache_dir, is_refused, locate, lowered, 
 from server.commands.doctor.finding import Finding
 from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
+from server.ray_serving import reach, require_ray
 from server.serving.loading import usable_cards
 from server.serving.machine import Machine, this_machine
 from server.serving.memory_budget import expected_bytes, memory_warning
@@ -42,6 +43,13 @@ def model(settings: ServerSettings) -> Iterator[Finding]:
     cards, broken = usable_cards(settings, names)
     for fault in broken:
         yield Finding("fail", "model", f"{fault.name} is not served: {fault.detail}", f"mend {fault.path}")
+    if settings.ensemble == "ray":
+        require_ray()
+        reach(settings.ray_address)
+        yield Finding(
+            "ok", "model", f"{', '.join(card.name for card in cards)}: the nodes of the Ray cluster check them"
+        )
+        return
     for card in cards:
         path = locate(card, cache_dir()) if card.sha256 else None
         if card.sha256 is None:
@@ -68,7 +76,8 @@ def _step(card: ModelCard, wrong: Path | None = None) -> str:
 def proofs(settings: ServerSettings) -> Iterator[Finding]:
     """Checks that the processor supports `execution`, and that the lock and the golden set exist."""
     names = chosen_models(settings)
-    check_execution(settings.execution, this_machine().vectors, lowered(known_cards(settings)), _judged(settings))
+    if settings.ensemble == "local":
+        check_execution(settings.execution, this_machine().vectors, lowered(known_cards(settings)), _judged(settings))
     lock_step = f"sectorwatch models lock {' '.join(names)}"
     named = {
         "models_dir": (settings.models_dir, "make the folder, or leave models_dir out"),

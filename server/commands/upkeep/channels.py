@@ -73,7 +73,7 @@ def list_(dead: str | None, limit: int, as_json: bool, settings: ServerSettings)
 def test(name: str, settings: ServerSettings) -> None:
     """Send a test on the channel NAME, and say what was sent where. It is sent from here, also during a pause."""
     store = current_store(settings)
-    click.echo(_care(settings, store).test(COMMAND_LINE, name))
+    click.echo(_care(settings, store).test(name))
 
 
 @command.command()

@@ -120,7 +120,7 @@ def add(pages: Pages, context: Context) -> None:
     def channel_tested(viewer: Viewer, _form: Nothing, channel: str) -> To:
         viewer.to_change_all()
         try:
-            return To("/channels", care.test(viewer.name, channel))
+            return To("/channels", care.test(channel))
         except (Conflict, ConfigurationError) as error:
             return To("/channels", f"Not sent: {error.detail}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from functools import partial
@@ -18,7 +18,6 @@ from server.console.timeline.parts import (
     CELL_US,
     VisitShown,
     bounds,
-    clipped,
     lane_shown,
     night_words,
     outages,
@@ -27,12 +26,13 @@ from server.console.timeline.parts import (
 )
 from server.console.words import spelled
 from server.delivery.event_text import EventText, Places
-from server.delivery.visits import Stretch, Visit, some_visits
+from server.delivery.visit_log import Stretch
+from server.delivery.visits import Visit, some_visits
 from server.domain.clock import SECOND_US
 from server.domain.errors import Malformed
 from server.domain.keeping import Gone
 from server.domain.local_time import LocalTime
-from server.domain.records import CameraHead, Checkpoint, LoggedEvent
+from server.domain.records import LoggedEvent
 from server.store import Store
 
 ROWS = 50
@@ -48,26 +48,36 @@ _LATER_US = 3600 * SECOND_US
 class _Light:
     """The store, which reads events without their bursts and frames."""
 
-    def __init__(self, store: Store, site: str, since_us: int) -> None:
+    def __init__(self, store: Store) -> None:
         self.past = store.past
-        self._points = store.checkpoints(site, since_us)
         self._store = store
+        self.checkpoint = store.checkpoint
+        self.checkpoints = store.checkpoints
         self.events = store.events
+        self.last_confirmed_us = store.last_confirmed_us
+        self.names = store.names
 
     def begun(self, *asked: Any, **options: Any) -> list[LoggedEvent]:
         return self._store.begun(*asked, bare=True, **options)
 
-    def cameras(self) -> list[CameraHead]:
-        return self._store.cameras()
-
-    def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint:
-        return self._points.get(camera) or self._store.checkpoint(site, camera, before_us)
+    def begun_at(self, instants: Collection[int], *, withdrawn: bool = False) -> list[LoggedEvent]:
+        return self._store.begun_at(instants, withdrawn=withdrawn, bare=True)
 
 
 class Builder:
-    """Puts one page together."""
+    """Puts one page together. `has_spans`: with the exact spans of its bars."""
 
-    def __init__(self, context: Context, query: DayQuery, local: LocalTime, day: date, sites: Sequence[str]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        query: DayQuery,
+        local: LocalTime,
+        day: date,
+        sites: Sequence[str],
+        *,
+        has_spans: bool,
+    ) -> None:
+        self._has_spans = has_spans
         self._store = context.store
         self._last = context.store.last_seq((query.site,))
         self._query = query
@@ -81,10 +91,11 @@ class Builder:
     def build(self) -> Day:
         query, local = self._query, self._local
         begin_us = self._since_us - _EVENING_US
-        days = site_day(self._store, query.site, begin_us, self._until_us, self._now_us)
+        days = site_day(self._store, query.site, begin_us, self._until_us, self._now_us, query.camera or None)
         shown = [each for each in days if query.camera in ("", each.camera)]
         every = [lane for each in shown for lane in each.lanes]
         lanes = [lane for lane in every if query.sector in ("", lane.sector) and query.target in ("", lane.target)]
+        inside = [lane.within(self._since_us, self._until_us) for lane in lanes]
         visits, more_from = self._visits()
         longest, others = outages(shown, self._cause, self._since_us, self._until_us, _OUTAGES, local)
         gone = [each for each in self._store.retention.all_gone(query.site) if query.camera in ("", each.camera)]
@@ -94,7 +105,7 @@ class Builder:
         quiet = (
             night_words(lanes, local, self._day, self._now_us),
             quiet_words(
-                [clipped(lane, self._since_us, self._until_us) for lane in lanes],
+                inside,
                 self._since_us,
                 self._until_us,
                 local,
@@ -118,11 +129,12 @@ class Builder:
             choices=self._choices(days),
             lanes=tuple(
                 lane_shown(
-                    clipped(lane, self._since_us, self._until_us),
+                    lane,
                     counts.get((lane.camera, lane.sector, lane.target), 0),
                     self._since_us,
+                    has_spans=self._has_spans,
                 )
-                for lane in lanes
+                for lane in inside
             ),
             outages=tuple(longest),
             other_outages=others,
@@ -137,10 +149,9 @@ class Builder:
             newest=None if visits else self._newest(),
         )
 
-    def _counts(self) -> dict[tuple[str, str, str], int]:
+    def _counts(self) -> Mapping[tuple[str, str, str], int]:
         """The visits that began on the day, by camera, sector and target."""
-        tallies = self._store.tally(self._query.site, self._since_us, self._until_us)
-        return {(each.camera, each.place, each.target): each.events for each in tallies if each.kind == "entered"}
+        return self._store.tally(self._query.site, "entered", self._since_us, self._until_us)
 
     def _choices(self, days: Sequence[CameraDay]) -> Choices:
         lanes = [lane for each in days for lane in each.lanes if self._query.camera in ("", each.camera)]
@@ -157,7 +168,7 @@ class Builder:
         from_us = max(self._since_us, self._begin_us())
         stretch = Stretch(from_us, self._until_us, query.site, query.camera or None)
         found = some_visits(
-            _Light(self._store, query.site, from_us),
+            _Light(self._store),
             stretch,
             self._is_wanted,
             ROWS + 1,
@@ -168,11 +179,10 @@ class Builder:
         rows = found[:ROWS]
         places: Places = "sector" if query.camera or len(self._reports) < 2 else "camera"
         whole = self._store.whole({visit.begin.id for visit in rows} | {visit.first.id for visit in rows})
-        kept: dict[str, str] = {}
-        for camera in {visit.begin.camera for visit in rows}:
-            mine = [each.event for each in whole.values() if each.event.camera == camera]
-            hashes = sorted({sha256 for event in mine for sha256 in event.provenance.frame_sha256})
-            kept |= self._store.frames.fates(query.site, camera, hashes)
+        wanted: dict[str, set[str]] = {}
+        for each in whole.values():
+            wanted.setdefault(each.event.camera, set()).update(each.event.provenance.frame_sha256)
+        kept = self._store.frames.kept_of(query.site, wanted)
         text = EventText(self._local, places)
         return tuple(visit_shown(visit, text, whole, kept) for visit in rows), more_from
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Literal
 
@@ -54,7 +54,7 @@ class Bar(msgspec.Struct, frozen=True):
 
 
 class LaneShown(msgspec.Struct, frozen=True):
-    """A sector and a target on a day. `visits` began on it; the times are in all (s)."""
+    """A sector and a target on a day. `visits` began on it; the times are in all (s). A page has no `spans`."""
 
     camera: str
     sector: str
@@ -123,38 +123,35 @@ def bounds(local: LocalTime, day: date) -> tuple[int, int]:
     return tuple(local.us(datetime.combine(each, time())) for each in (day, day + timedelta(days=1)))  # type: ignore[return-value]
 
 
-def clipped(lane: Lane, since_us: int, until_us: int) -> Lane:
-    """The part of a lane in a stretch."""
-    spans = (DaySpan(s.state, max(s.from_us, since_us), min(s.until_us, until_us)) for s in lane.spans)
-    return Lane(lane.camera, lane.sector, lane.target, tuple(span for span in spans if span.from_us < span.until_us))
-
-
-def lane_shown(lane: Lane, visits: int, since_us: int) -> LaneShown:
-    """A lane of a day that begins at `since_us`."""
-
-    def lasts_s(state: SpanState) -> float:
-        return lane.lasts_us(state) / SECOND_US
-
+def lane_shown(lane: Lane, visits: int, since_us: int, *, has_spans: bool) -> LaneShown:
+    """A lane of a day that begins at `since_us`. `has_spans`: with its spans, which take longer than all the rest."""
+    lasts_us = dict.fromkeys(_STRENGTH, 0)
+    for state, from_us, until_us in lane.spans:
+        lasts_us[state] += until_us - from_us
     return LaneShown(
         lane.camera,
         lane.sector,
         lane.target,
         visits,
-        lasts_s("occupied"),
-        lasts_s("unobserved"),
-        lasts_s("not_kept"),
-        tuple(SpanShown(span.state, instant(span.from_us), instant(span.until_us)) for span in lane.spans),
+        lasts_us["occupied"] / SECOND_US,
+        lasts_us["unobserved"] / SECOND_US,
+        lasts_us["not_kept"] / SECOND_US,
+        tuple(SpanShown(state, instant(a), instant(b)) for state, a, b in lane.spans) if has_spans else (),
         tuple(_bars(lane.spans, since_us)),
     )
 
 
 def _bars(spans: Sequence[DaySpan], since_us: int) -> Iterator[Bar]:
-    """The spans on the cells of a bar; each cell shows the strongest state in it."""
-    cells = bytearray()
-    for span in sorted(spans, key=lambda span: _STRENGTH.index(span.state)):
-        first, end = (span.from_us - since_us) // CELL_US, -(-(span.until_us - since_us) // CELL_US)
-        cells.extend(bytes([len(_STRENGTH)]) * (end - len(cells)))
-        cells[first:end] = bytes([_STRENGTH.index(span.state)]) * (end - first)
+    """The spans, which have no gaps, on the cells of a bar; each cell shows the strongest state in it."""
+    if not spans:
+        return
+    first, last = (spans[0].from_us - since_us) // CELL_US, -((since_us - spans[-1].until_us) // CELL_US)
+    cells = bytearray([len(_STRENGTH)]) * first + bytearray(last - first)  # clear, where nothing stronger follows
+    for strength, strong in enumerate(_STRENGTH[1:], 1):
+        for state, from_us, until_us in spans:
+            if state == strong:
+                begin, end = (from_us - since_us) // CELL_US, -((since_us - until_us) // CELL_US)
+                cells[begin:end] = bytes([strength]) * (end - begin)
     paths: dict[int, list[str]] = {}
     for run in _RUN.finditer(cells):
         if (which := run[0][0]) < len(_STRENGTH):
@@ -218,7 +215,7 @@ def night_words(lanes: Sequence[Lane], local: LocalTime, day: date, now_us: int)
 def quiet_words(lanes: Sequence[Lane], since_us: int, until_us: int, local: LocalTime, now_us: int) -> str:
     """`Nobody, 22:00 to 06:00, watched all the time`; empty where something was, or where nothing is known."""
     end_us = min(until_us, now_us)
-    inside = [clipped(lane, since_us, end_us) for lane in lanes]
+    inside = [lane.within(since_us, end_us) for lane in lanes]
     states = {span.state for lane in inside for span in lane.spans}
     if end_us <= since_us or "occupied" in states or "clear" not in states:
         return ""
@@ -232,8 +229,12 @@ def quiet_words(lanes: Sequence[Lane], since_us: int, until_us: int, local: Loca
     return f"{who} seen, {when}; not watched all the time: {named}, up to {duration(missed_us / SECOND_US)}"
 
 
-def visit_shown(visit: Visit, text: EventText, whole: Mapping[str, LoggedEvent], kept: Mapping[str, str]) -> VisitShown:
-    """The row of a visit. `whole`: its events with their frames, as far as they were read; `kept`: fates of frames."""
+def visit_shown(
+    visit: Visit, text: EventText, whole: Mapping[str, LoggedEvent], kept: Container[tuple[str, str]]
+) -> VisitShown:
+    """The row of a visit. `whole`: its events with their frames, as far as they were read; `kept`: the cameras and
+    hashes of pictures that are kept.
+    """
     pieces = text.visit(visit, "")
     begin, end_us = visit.begin, visit.end_us
     hashes = [
@@ -252,6 +253,6 @@ def visit_shown(visit: Visit, text: EventText, whole: Mapping[str, LoggedEvent],
         time=pieces[0].text.strip(),
         text="".join(piece.text for piece in pieces[1:] if piece.part != "models").strip(),
         models="".join(piece.text for piece in pieces if piece.part == "models").lstrip("; "),
-        picture=next((sha256 for sha256 in hashes if kept.get(sha256) == "kept"), None),
+        picture=next((sha256 for sha256 in hashes if (begin.camera, sha256) in kept), None),
         events=tuple(Step(each.event.id, each.event.kind, text.event(each.event)) for each in visit.events),
     )

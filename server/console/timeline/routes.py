@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 
 import msgspec
+from flask import request
 
 from policies.events import instant
 from server.console.access import Viewer
@@ -62,7 +63,9 @@ def add(pages: Pages, context: Context) -> None:
             return _no_site(context)
         chosen = _called(day, site, context) if day in _DAYS_BACK else _day(day)
         query = msgspec.structs.replace(query, site=site)
-        return Builder(context, query, context.local_time(site), chosen, _sites(context, viewer)).build()
+        is_told = request.blueprint == Pages.TWINS
+        local, sites = context.local_time(site), _sites(context, viewer)
+        return Builder(context, query, local, chosen, sites, has_spans=is_told).build()
 
 
 def _called(name: str, site: str, context: Context) -> date:
@@ -82,7 +85,7 @@ def _day(text: str) -> date:
 
 def _sites(context: Context, viewer: Viewer) -> list[str]:
     """The sites that the viewer reads, of those with a policy or with a past."""
-    known = {head.site for head in context.store.cameras()} | set(context.sites.sites())
+    known = {site for site, _ in context.store.names()} | set(context.sites.sites())
     return sorted(site for site in known if viewer.reads(site))
 
 

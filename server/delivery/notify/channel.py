@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from policies.events import microseconds
 from server.delivery.channel import Answered
-from server.delivery.notify.happenings import Happenings, told_kinds
+from server.delivery.notify.happenings import Happenings, reported_kinds
 from server.delivery.notify.memory import Letter, Memory, decode, encode
 from server.delivery.notify.post import Line, Post
 from server.delivery.notify.services import Message, Service, deliver, open_services
@@ -129,14 +129,14 @@ class NotifyChannel:
 
     def _next_letters(self, now_us: int) -> dict[Service, Letter]:
         """The oldest letter of each service that may be tried."""
-        found: dict[Service, Letter] = {}
+        letters: dict[Service, Letter] = {}
         for service in self._services:
             letter = next((each for each in self._memory.letters if service.place in each.urls), None)
             if letter is None or not service.is_free(now_us):
                 continue
             if not self._post.is_quiet(letter.site, now_us) and not self._awaits_picture(letter, now_us):
-                found[service] = letter
-        return found
+                letters[service] = letter
+        return letters
 
     def _awaits_picture(self, letter: Letter, now_us: int) -> bool:
         is_new = 0 <= now_us - letter.made_us < _PICTURE_US
@@ -190,8 +190,8 @@ class NotifyChannel:
 
 def make_notify(name: str, settings: NotifySettings, surroundings: Surroundings) -> NotifyChannel:
     """The channel of a table of kind `notify`. Raises ConfigurationError; see `open_services`."""
-    told = told_kinds(settings)
-    if told and settings.events and not told & set(settings.events):
-        kinds = ", ".join(sorted(told))
+    reported = reported_kinds(settings)
+    if reported and settings.events and not reported & set(settings.events):
+        kinds = ", ".join(sorted(reported))
         raise ConfigurationError(f"channel `{name}`: `events` has none of what `what` asks for ({kinds})")
     return NotifyChannel(name, settings, open_services(name, settings.urls), surroundings)

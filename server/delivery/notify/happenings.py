@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from policies.events import Event, Kind, microseconds
 from server.delivery.choice import Choice
 from server.delivery.notify import wording
-from server.delivery.notify.memory import ID_DIGITS, MOST_HEARD, Memory, Rest, Told, prune_rests, prune_told
+from server.delivery.notify.memory import ID_DIGITS, MOST_HEARD, Memory, Reported, Rest, prune_reported, prune_rests
 from server.delivery.notify.post import Line, Post
 from server.domain.clock import SECOND_US
 from server.domain.records import Announcement, Notice
@@ -29,7 +29,7 @@ class Happenings:
         self._settings = settings
         self._choice = Choice.of(settings)
         self._post = post
-        self._kinds = told_kinds(settings)
+        self._kinds = reported_kinds(settings)
         self._cooldown_us = round(settings.cooldown_s * SECOND_US)
 
     def hear(self, announcement: Announcement, now_us: int) -> None:
@@ -41,22 +41,22 @@ class Happenings:
             self._withdraw(event, now_us)
         elif not announcement.logged.is_withdrawn:  # else its withdrawal follows
             self._hear(announcement, event, now_us)
-            prune_told(self._memory.told)
+            prune_reported(self._memory.reported)
             prune_rests(self._memory.rests, now_us)
 
     def _hear(self, announcement: Announcement, event: Event, now_us: int) -> None:
-        told, heard = self._memory.told, self._memory.heard
+        reported, heard = self._memory.reported, self._memory.heard
         supersedes = announcement.logged.supersedes if announcement.what == "corrected" else ()
-        replaced = next((each for each in supersedes if each in told and each != event.id), None)
-        untold = next((each for each in supersedes if each[:ID_DIGITS] in heard and each not in told), None)
+        replaced = next((each for each in supersedes if each in reported and each != event.id), None)
+        silent = next((each for each in supersedes if each[:ID_DIGITS] in heard and each not in reported), None)
         heard.append(event.id[:ID_DIGITS])
         del heard[:-MOST_HEARD]
-        if event.id in told:
-            told[event.id].withdrawn_us = None
+        if event.id in reported:
+            reported[event.id].withdrawn_us = None
         elif replaced is not None:
             self._replace(event, replaced, now_us)
-        elif untold is not None:
-            self._post.rename(untold, event.id)
+        elif silent is not None:
+            self._post.rename(silent, event.id)
         else:
             self._tell(event, now_us)
 
@@ -94,19 +94,19 @@ class Happenings:
 
     def forget(self, event_id: str) -> None:
         """An event that was to be told is only counted."""
-        self._memory.told.pop(event_id, None)
+        self._memory.reported.pop(event_id, None)
 
     def tick(self, now_us: int) -> None:
         """Take back what was told and does not hold."""
-        told = self._memory.told
+        reported = self._memory.reported
         due = {
             event_id: each
-            for event_id, each in told.items()
+            for event_id, each in reported.items()
             if each.withdrawn_us is not None and not 0 <= now_us - each.withdrawn_us < _DOUBT_US
         }
         begun = {(each.key, each.started_us) for each in due.values() if each.kind == "presence_started"}
         for event_id, each in due.items():
-            del told[event_id]
+            del reported[event_id]
             if each.kind == "presence_ended":
                 if (each.key, each.started_us) in begun:
                     continue  # the visit is taken back as a whole
@@ -132,7 +132,7 @@ class Happenings:
         line = self.line(event, now_us, more)
         if self._post.put(line, now_us) == "sent":
             is_visit = event.kind == "presence_started"
-            self._memory.told[event.id] = _told(event, line.text, is_open=is_visit)
+            self._memory.reported[event.id] = _reported(event, line.text, is_open=is_visit)
             self._memory.rests.pop(key, None)
             self._memory.rests[key] = Rest(at_us, at_us + self._cooldown_us)
 
@@ -149,22 +149,22 @@ class Happenings:
             return
         line = self.line(event, now_us)
         if self._post.put(line, now_us) == "sent":
-            self._memory.told[event.id] = _told(event, line.text, started_us=begun.started_us)
+            self._memory.reported[event.id] = _reported(event, line.text, started_us=begun.started_us)
 
-    def _begun(self, key: str, event: Event) -> Told | None:
+    def _begun(self, key: str, event: Event) -> Reported | None:
         """The visit that was told and that this event ends."""
         started_us = microseconds(event.started_at)
         slack_us = max(_VISIT_US, round(2e6 * event.time_uncertainty_s))
-        open_ones = [each for each in self._memory.told.values() if each.is_open and each.key == key]
+        open_ones = [each for each in self._memory.reported.values() if each.is_open and each.key == key]
         return next((each for each in reversed(open_ones) if abs(each.started_us - started_us) <= slack_us), None)
 
     def _withdraw(self, event: Event, now_us: int) -> None:
-        each = self._memory.told.get(event.id)
+        each = self._memory.reported.get(event.id)
         if each is None:
             if self._post.uncount(event.id):
                 self._memory.heard = [known for known in self._memory.heard if known != event.id[:ID_DIGITS]]
         elif self._post.cancel(event.id):
-            del self._memory.told[event.id]
+            del self._memory.reported[event.id]
             if each.kind == "presence_ended":
                 self._reopen(each)
         else:
@@ -172,13 +172,13 @@ class Happenings:
 
     def _replace(self, event: Event, old_id: str, now_us: int) -> None:
         """The fact that was told is the same at another instant."""
-        old = self._memory.told.pop(old_id)
+        old = self._memory.reported.pop(old_id)
         is_unsent = self._post.cancel(old_id)
         line = self.line(event, now_us)
-        new = _told(event, line.text, is_open=old.is_open)
+        new = _reported(event, line.text, is_open=old.is_open)
         if event.kind == "presence_ended":
             new.started_us = old.started_us
-        self._memory.told[event.id] = new
+        self._memory.reported[event.id] = new
         if is_unsent:
             self._post.put(line, now_us)
         elif abs(new.at_us - old.at_us) < _SAME_US:
@@ -186,14 +186,14 @@ class Happenings:
         else:
             self._post.put(Line(f"corrected: {line.text}", event.site, now_us, event_id=event.id), now_us)
 
-    def _reopen(self, end: Told) -> None:
+    def _reopen(self, end: Reported) -> None:
         """The end of a visit does not hold: it goes on."""
-        for each in self._memory.told.values():
+        for each in self._memory.reported.values():
             if each.kind == "presence_started" and (each.key, each.started_us) == (end.key, end.started_us):
                 each.is_open = True
 
 
-def told_kinds(settings: NotifySettings) -> frozenset[Kind]:
+def reported_kinds(settings: NotifySettings) -> frozenset[Kind]:
     """The kinds of events that begin a message. A visit that is told says the same as `entered` and `left`."""
     visits: tuple[Kind, ...] = ("presence_started",) if "visits" in settings.what else ()
     movements: tuple[Kind, ...] = ("crossed", "moved", "lingered") if "movements" in settings.what else ()
@@ -229,6 +229,6 @@ def _key(event: Event) -> str:
     return f"{kind}{event.site}/{event.camera}/{wording.place_of(event)}/{event.label}"
 
 
-def _told(event: Event, text: str, *, is_open: bool = False, started_us: int | None = None) -> Told:
+def _reported(event: Event, text: str, *, is_open: bool = False, started_us: int | None = None) -> Reported:
     start_us = microseconds(event.started_at) if started_us is None else started_us
-    return Told(text, _key(event), event.site, event.kind, start_us, microseconds(event.at), is_open)
+    return Reported(text, _key(event), event.site, event.kind, start_us, microseconds(event.at), is_open)

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 VERSION = 1
-MOST_TOLD = 300
+MOST_REPORTED = 300
 MOST_HEARD = 300
 ID_DIGITS = 12
 """Of the id of an event that is not told."""
@@ -39,7 +39,7 @@ class Letter(msgspec.Struct):
     is_digest: bool = False
 
 
-class Told(msgspec.Struct):
+class Reported(msgspec.Struct):
     """An event that was told. `line` is how; `started_us` is when its visit began. `withdrawn_us`: since when it does
     not hold.
     """
@@ -84,7 +84,7 @@ class Unwatched(msgspec.Struct):
     """A camera, or sectors of it, that are not watched. `is_known`: it was so before the channel began."""
 
     since_us: int
-    is_told: bool = False
+    is_reported: bool = False
     is_known: bool = False
 
 
@@ -94,7 +94,7 @@ class Memory(msgspec.Struct):
     version: int = VERSION
     seq: int = 0
     letters: list[Letter] = []
-    told: dict[str, Told] = {}
+    reported: dict[str, Reported] = {}
     heard: list[str] = []
     rests: dict[str, Rest] = {}
     sent_us: list[int] = []
@@ -119,11 +119,11 @@ def decode(text: str) -> Memory | None:
     return memory if memory.version == VERSION else None
 
 
-def prune_told(told: dict[str, Told]) -> None:
+def prune_reported(reported: dict[str, Reported]) -> None:
     """Leave the newest, those that go on before those that are over."""
-    while len(told) > MOST_TOLD:
-        over = next((event_id for event_id, each in told.items() if not each.is_open), None)
-        del told[over or next(iter(told))]
+    while len(reported) > MOST_REPORTED:
+        over = next((event_id for event_id, each in reported.items() if not each.is_open), None)
+        del reported[over or next(iter(reported))]
 
 
 def prune_rests(rests: dict[str, Rest], now_us: int) -> None:

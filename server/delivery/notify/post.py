@@ -179,14 +179,14 @@ class Post:
 
     def _tally(self, line: Line, reason: Reason, now_us: int) -> Tally:
         tallies = self._memory.tallies
-        found = next((each for each in tallies if (each.reason, each.site) == (reason, line.site)), None)
-        if found is None:
-            found = Tally(reason, line.site, line.at_us, line.at_us, now_us, now_us)
-            tallies.append(found)
+        tally = next((each for each in tallies if (each.reason, each.site) == (reason, line.site)), None)
+        if tally is None:
+            tally = Tally(reason, line.site, line.at_us, line.at_us, now_us, now_us)
+            tallies.append(tally)
         if len(tallies) > MOST_TALLIES:
             lost = tallies.pop(0)
             log.error("digest not sent: too many wait", extra={"text": self._text([lost], now_us)})
-        return found
+        return tally
 
     def _make_digests(self, now_us: int) -> None:
         """One letter for each site that has something to count up."""

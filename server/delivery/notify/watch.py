@@ -62,7 +62,7 @@ class Watch:
             for each in self._reports(None)
             if self._choice.takes_site(each.site) and not is_camera_muted(self._settings.mute, each.site, each.camera)
         ]
-        current = dict(found for report in reports for found in self._troubles(report))
+        current = dict(pair for report in reports for pair in self._troubles(report))
         self._note(current, now_us)
         self._tell(current, now_us)
         self._end(current, {f"{each.site}/{each.camera}": each.condition.state == "ok" for each in reports}, now_us)
@@ -105,17 +105,17 @@ class Watch:
         groups: dict[tuple[str, str | None], list[tuple[Unwatched, _Trouble]]] = {}
         for name, trouble in current.items():
             noted = self._memory.unwatched[name]
-            if noted.is_known or noted.is_told or now_us - max(noted.since_us, self._began_us) < after_us:
+            if noted.is_known or noted.is_reported or now_us - max(noted.since_us, self._began_us) < after_us:
                 continue
             groups.setdefault((trouble.site, trouble.cause), []).append((noted, trouble))
-        for (site, cause), found in groups.items():
-            since_us = min(noted.since_us for noted, _ in found)
+        for (site, cause), troubles in groups.items():
+            since_us = min(noted.since_us for noted, _ in troubles)
             since = wording.clock(self._post.local(site), since_us, now_us)
-            text = wording.not_watched([trouble.place for _, trouble in found], site, since, cause)
-            counted_as = f"{found[0][1].place} not watched"
+            text = wording.not_watched([trouble.place for _, trouble in troubles], site, since, cause)
+            counted_as = f"{troubles[0][1].place} not watched"
             fate = self._post.put(Line(text, site, now_us, counted_as), now_us)
-            for noted, _ in found:
-                noted.is_told = fate != "dropped"
+            for noted, _ in troubles:
+                noted.is_reported = fate != "dropped"
 
     def _end(self, current: dict[str, _Trouble], is_well: dict[str, bool], now_us: int) -> None:
         """Tell what is watched again: only a camera whose bursts come shows it."""
@@ -125,9 +125,9 @@ class Watch:
             if name in current or is_well.get(f"{site}/{camera}") is False:
                 continue
             del self._memory.unwatched[name]
-            if noted.is_told and f"{site}/{camera}" in is_well:
+            if noted.is_reported and f"{site}/{camera}" in is_well:
                 again.setdefault(site, []).append(("/".join([camera, *sector]), noted.since_us))
-        for site, found in again.items():
-            since = wording.clock(self._post.local(site), min(since_us for _, since_us in found), now_us)
-            text = wording.watched_again([place for place, _ in found], site, since)
+        for site, places in again.items():
+            since = wording.clock(self._post.local(site), min(since_us for _, since_us in places), now_us)
+            text = wording.watched_again([place for place, _ in places], site, since)
             self._post.put(Line(text, site, now_us), now_us)

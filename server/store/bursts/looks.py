@@ -17,7 +17,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, Connection, Select, bindparam, select
+from sqlalchemy import BigInteger, Connection, Select, Text, bindparam, select
 
 from policies.fold import REMEMBERED, remembered
 from policies.fusion.judge import blind_targets, relevant_judgement
@@ -41,7 +41,7 @@ _RECENT = 4
 class _Before(NamedTuple):
     """The frames of a burst that was read, and the scan before it."""
 
-    hashes: frozenset[str]
+    hashes: frozenset[bytes | str]
     at_us: int
     look_us: int
     unseen: tuple[Unseen, ...]
@@ -49,13 +49,15 @@ class _Before(NamedTuple):
 
 @dataclass(slots=True)
 class _Scan:
-    """How far a stretch of a camera was looked through. `look_us`: the last frame that could be judged.
+    """How far a stretch of a camera was looked through. `look_us`: the last frame that could be judged. `known_us`:
+    before this instant no more bursts are to be read, as a later one is in the fold.
 
     `frames` are those that the fold remembers; they are kept while frames tell nothing (`is_dead`).
     """
 
     at_us: int = -1
     look_us: int = -1
+    known_us: int = -1
     unseen: tuple[Unseen, ...] = ()
     rules: tuple[tuple[int, str], ...] = ()
     recent: tuple[_Before, ...] = ()
@@ -108,12 +110,19 @@ class Looks:
             )
             for row in found
         ]
-        return [self._watching(connection, versions, of, since_us, until_us) for of in cameras_of_site]
+        rows = connection.execute(_last_policies(), {"site": site, "until_us": until_us})
+        last = {row.number: row.policy for row in rows}
+        return [
+            self._watching(connection, versions, of, last.get(of.number), (since_us, until_us))
+            for of in cameras_of_site
+        ]
 
-    def _watching(self, connection: Connection, versions: Versions, of: _Of, since_us: int, until_us: int) -> Watching:
+    def _watching(
+        self, connection: Connection, versions: Versions, of: _Of, digest: str | None, stretch: tuple[int, int]
+    ) -> Watching:
+        since_us, until_us = stretch
         if of.has_old:
             return _by_facts(connection, versions, of, since_us, until_us)
-        digest = connection.execute(_last_policy(), {"number": of.number, "until_us": until_us}).scalar_one_or_none()
         if digest is None:
             return Watching(of.site, of.camera, None)
         least_us = least_blind_us(versions.policy(connection, digest).camera(of.camera))
@@ -154,7 +163,7 @@ class _Reader:
 
     def rows(self, since_us: int, until_us: int, scan: _Scan) -> tuple[list[Leap], int | None]:
         """The bursts to be read after a scan, and the last frame where no burst follows."""
-        if scan.at_us >= until_us:
+        if until_us <= max(scan.at_us, scan.known_us):
             return [], None
         parameters = {
             "number": self._of.number,
@@ -166,6 +175,8 @@ class _Reader:
         }
         found = [Leap(*row) for row in self._connection.execute(leaps_query(self._of.has_held), parameters)]
         end = next((row.before_us for row in found if row.at_us is None), None)
+        if end is None and found:
+            scan.known_us = until_us
         inside = [row for row in found if row.at_us is not None and row.at_us > scan.at_us]
         return sorted(inside, key=lambda row: row.at_us or 0), end
 
@@ -181,12 +192,13 @@ class _Reader:
             scan.rules = (*scan.rules, (row.at_us, digest))
         if scan.at_us < 0:
             scan.at_us = scan.look_us = row.at_us
-        hashes = frozenset(packed.frame_sha256)
+        hashes = frozenset(packed.frame_digests)
         before = _Before(hashes, scan.at_us, scan.look_us, scan.unseen)
         repeated = next((each for each in scan.recent if not hashes.isdisjoint(each.hashes)), None)
         if not scan.is_dead and repeated is not None:  # they may repeat since before that burst
             scan.at_us, scan.look_us, scan.unseen = repeated.at_us, repeated.look_us, repeated.unseen
-        if scan.is_dead or repeated is not None or self._is_doubtful(packed, row, scan):
+        is_doubtful = len(hashes) < packed.frames or self._is_doubtful(packed, row, scan)
+        if scan.is_dead or repeated is not None or is_doubtful:
             self._judge(scan, row)
         else:
             if row.before_us is not None and row.at_us - row.before_us > self._least_us:
@@ -203,7 +215,7 @@ class _Reader:
 
     def _is_doubtful(self, packed: Packed, row: Leap, scan: _Scan) -> bool:
         """Whether frames of a burst may tell nothing, or may be too far apart."""
-        if len(set(packed.frame_sha256)) < packed.frames or packed.may_lack_answers:
+        if packed.may_lack_answers:
             return True
         if self._of.longest_us <= self._least_us:
             return False
@@ -268,17 +280,19 @@ class _Reader:
 
 
 @cache
-def _last_policy() -> Select[Any]:
-    """The policy that judged the last burst of a camera before an instant."""
-    number, until_us = bindparam("number", type_=BigInteger), bindparam("until_us", type_=BigInteger)
+def _last_policies() -> Select[Any]:
+    """The number of each camera of a site, and the policy that judged its last burst before an instant."""
+    site, until_us = bindparam("site", type_=Text), bindparam("until_us", type_=BigInteger)
     newest = (
         select(burst_records.c.context)
-        .where(burst_records.c.camera == number, burst_records.c.first_at_us < until_us)
+        .where(burst_records.c.camera == cameras.c.number, burst_records.c.first_at_us < until_us)
         .order_by(burst_records.c.first_at_us.desc())
         .limit(1)
+        .correlate(cameras)
         .scalar_subquery()
     )
-    return select(contexts.c.policy).where(contexts.c.number == newest)
+    query = select(cameras.c.number, contexts.c.policy).where(cameras.c.site == site)
+    return query.join_from(cameras, contexts, contexts.c.number == newest, isouter=True)
 
 
 def _watching(

@@ -89,6 +89,14 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
         return self.hashes.hex(" ", -32).split(" ")
 
     @property
+    def frame_digests(self) -> Sequence[bytes | str]:
+        """The hash of each frame as it is stored: 32 bytes, or a text that is no SHA-256. It costs less than hex."""
+        hashes = self.hashes
+        if isinstance(hashes, list):
+            return [_digest_in(text) or text for text in hashes]
+        return [hashes[at : at + 32] for at in range(0, len(hashes), 32)]
+
+    @property
     def uncertainty_s(self) -> float:
         return self.uncertainty / 1e6 if isinstance(self.uncertainty, int) else self.uncertainty
 
@@ -265,12 +273,17 @@ def _micro(seconds: float) -> int | float:
 
 
 def _hashes(texts: list[str]) -> bytes | list[str]:
+    raw = [_digest_in(text) for text in texts]
+    return texts if None in raw else b"".join(raw)  # type: ignore[arg-type]
+
+
+def _digest_in(text: str) -> bytes | None:
+    """The 32 bytes of a SHA-256 in lower hex; None for another text."""
     try:
-        raw = [bytes.fromhex(text) for text in texts]
+        raw = bytes.fromhex(text)
     except ValueError:
-        return texts
-    is_plain = all(len(each) == 32 and each.hex() == text for each, text in zip(raw, texts, strict=True))
-    return b"".join(raw) if is_plain else texts
+        return None
+    return raw if len(raw) == 32 and raw.hex() == text else None
 
 
 def _sizes(sizes: Sequence[tuple[int, int]]) -> list[int]:

@@ -22,11 +22,6 @@ class Audit(Part):
     failure to sign in that was none.
     """
 
-    def note(self, author: str, what: str, subject: str) -> None:
-        """Add a line of something that changes nothing else here."""
-        with writing(self._engine, lock="audit") as connection:
-            add_line(connection, self._clock(), author, what, subject=subject)
-
     def page(
         self,
         *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import exists, func, select
 
@@ -44,6 +44,16 @@ class FrameList(Part):
                     each.hex() for each in connection.execute(query.where(kept_frames.c.sha256.in_(some))).scalars()
                 }
         return {each: "kept" if each in kept else "no_longer_kept" if each in went else "unknown" for each in digests}
+
+    def kept_of(self, site: str, wanted: Mapping[str, Collection[str]]) -> set[tuple[str, str]]:
+        """The camera and the SHA-256 of each picture that is kept, of those wanted of each camera of a site."""
+        digests = sorted({bytes.fromhex(sha256) for some in wanted.values() for sha256 in some})
+        query = select(cameras.c.camera, kept_frames.c.sha256).join(cameras, cameras.c.number == kept_frames.c.camera)
+        found: set[tuple[str, str]] = set()
+        for some in portions(digests):
+            rows = self._rows(query.where(cameras.c.site == site, kept_frames.c.sha256.in_(some)))
+            found |= {(row.camera, row.sha256.hex()) for row in rows if row.sha256.hex() in wanted.get(row.camera, ())}
+        return found
 
     def find(
         self, site: str, camera: str, since_us: int | None, until_us: int | None, limit: int, *, newest: bool = False

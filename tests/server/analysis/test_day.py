@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from policies.observation import Prediction
 from policies.site.site_policy import SitePolicy
-from server.analysis.day import CameraDay, DaySpan, camera_day, site_day
+from server.analysis.day import CameraDay, DaySpan, Lane, SpanState, _spans, camera_day, site_day
 from server.analysis.occupancy import occupancy
 from server.domain.keeping import Gone, Stretch
 from server.domain.watching import Stay, Watching
@@ -247,3 +248,32 @@ def test_the_sectors_of_a_turned_camera_are_unobserved_until_it_is_turned_back(
     assert list(agrees(yard, 0, 399, now_s=399)) == ["clear", "unobserved", "clear"]
     assert list(agrees(yard, 200, 399, now_s=399)) == ["unobserved", "clear"]
     assert list(agrees(yard, 200, 280, now_s=399)) == ["unobserved"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_heaviest_layer_is_what_each_instant_shows(seed: int) -> None:
+    chance, stretch = random.Random(seed), (10, 90)
+
+    def some(most: int) -> list[tuple[int, int]]:
+        starts = [chance.randrange(100) for _ in range(chance.randrange(most))]
+        return [(start, start + chance.randrange(12)) for start in starts]
+
+    layers: dict[SpanState, Sequence[tuple[int, int]]] = {
+        "occupied": some(20),
+        "unobserved": some(6),
+        "not_kept": some(3),
+    }
+    spans = list(_spans(layers, stretch))
+    shown = {at: span.state for span in spans for at in range(span.from_us, span.until_us)}
+    for at in range(*stretch):
+        covering = [state for state, some in layers.items() if any(a <= at < b for a, b in some)]
+        assert shown.pop(at) == ("clear", *covering)[-1]
+    assert not shown
+    assert all(a.until_us == b.from_us and a.state != b.state for a, b in pairwise(spans))
+    lane = Lane("gate", "west", "person", tuple(spans))
+    assert lane.within(0, 100) == lane
+    part = lane.within(30, 55).spans
+    assert [span.state for span in part for _ in range(span.from_us, span.until_us)] == [
+        next(span.state for span in spans if span.from_us <= at < span.until_us) for at in range(30, 55)
+    ]
+    assert lane.within(95, 99).spans == lane.within(30, 30).spans == ()

@@ -119,7 +119,7 @@ def test_a_channel_that_is_resumed_from_now_passes_over_what_waits(run: Run, yar
     yard.store.notices.add("refused", "e" * 64, ["a"], "differs")
     assert "passes over 1 announcements" in run("resume", "phone", "--from-now").stderr
     assert standings(run)["phone"]["backlog"] == 0
-    assert audited(yard.store)[-1] == ("channel_resumed", "phone", "from now, without 1 announcements")
+    assert audited(yard.store)[-1] == ("channel_resumed", "phone", "from now, without what waited")
 
 
 @pytest.mark.parametrize("words", [["pause"], ["resume"], ["test"], ["drop", "--all"], ["resend", "--dead"]])
@@ -139,15 +139,14 @@ def test_what_the_settings_do_not_have_can_be_paused_and_not_be_sent_on(run: Run
     assert "not in the settings, paused since" in run("list").stdout
 
 
-def test_a_test_is_sent_and_said_also_during_a_pause(run: Run, store: Store, hooks: Hooks) -> None:
+def test_a_test_is_sent_and_said_also_during_a_pause(run: Run, hooks: Hooks) -> None:
     run("pause", "phone")
     tried = run("test", "phone")
     assert (tried.exit_code, tried.stdout) == (0, "A test went to phone.\n")
     assert hooks.tests == ["phone"]
-    assert audited(store)[-1] == ("channel_tested", "phone", None)
 
 
-def test_a_test_that_is_not_taken_says_why_in_one_line(run: Run, store: Store, hooks: Hooks) -> None:
+def test_a_test_that_is_not_taken_says_why_in_one_line(run: Run, hooks: Hooks) -> None:
     hooks.refuses = ConnectionError("https://me:hush@example.org answers 401")
     tried = run("test", "phone")
     assert tried.exit_code == 1
@@ -158,7 +157,6 @@ def test_a_test_that_is_not_taken_says_why_in_one_line(run: Run, store: Store, h
     tried = run("test", "phone")
     assert tried.exit_code == 78
     assert "the variable NO_SUCH_SECRET" in tried.stderr
-    assert audited(store) == []
 
 
 def test_dead_letters_are_listed_with_their_event_and_reason(run: Run, yard: Yard) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from server.analysis.day import DaySpan, Lane
 from server.app import runtime_of
 from server.console.timeline import build
+from server.console.timeline.parts import CELL_US, lane_shown
 from server.domain.kept_frames import Picture
 from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
 
@@ -102,6 +106,26 @@ def test_bars_show_occupied_clear_and_unobserved_and_say_it_in_words(client: Fla
     assert '<path class="unobserved" d="M0 4h728v12h-728z' in page
     assert '<td class="totals">1 visit, 10 s, not watched' in page
     assert "18:12 to 24:00" in page
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_cell_of_a_bar_shows_the_strongest_state_in_it(seed: int) -> None:
+    chance, since_us, at_us = random.Random(seed), 7_000_000, 7_000_000 + seed % 3 * 1_000_000_000
+    spans: list[DaySpan] = []
+    cells = [""] * 960
+    strength = ("", "clear", "not_kept", "unobserved", "occupied")
+    for _ in range(chance.randrange(200)):
+        state: Any = chance.choice(strength[1:])
+        end_us = at_us + chance.choice([1, 500_000, CELL_US, 90_000_001, 700_000_000])
+        spans.append(DaySpan(state, at_us, end_us))
+        for cell in range((at_us - since_us) // CELL_US, (end_us - 1 - since_us) // CELL_US + 1):
+            cells[cell] = max(cells[cell], state, key=strength.index)
+        at_us = end_us
+    shown = [""] * 960
+    for bar in lane_shown(Lane("gate", "road", "person", tuple(spans)), 0, since_us, has_spans=False).bars:
+        for begin, length in re.findall(r"M(\d+) \d+h(\d+)v", bar.path):
+            shown[int(begin) : int(begin) + int(length)] = [bar.state] * int(length)
+    assert shown == cells
 
 
 def test_a_night_with_nobody_says_so(client: FlaskClient) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from server.delivery.channel import Answered, Undeliverable
 from server.delivery.dispatcher import Dispatcher
-from server.delivery.sender import LEASE_S, MOST_ATTEMPTS
+from server.delivery.sender import LASTING_WAIT_S, LEASE_S, MOST_ATTEMPTS
 from server.domain.records import ChannelState, Outgoing
 from server.store import Store, open_store
 from tests.server.scenes import START_US, Yard, across
@@ -366,6 +366,16 @@ def test_a_lasting_channel_that_cannot_begin_waits_longer_each_time_and_its_fail
     drained(dispatcher)
     found = state(yard, "lasting")
     assert (found.error, found.failures, found.failed_at_us) == (None, 0, None)
+
+
+def test_a_lasting_channel_is_never_away_for_long_once_its_receiver_is_back(yard: Yard) -> None:
+    channel = Lasts()
+    channel.fails = ConnectionError("no broker")
+    dispatcher = Dispatcher(yard.store, [channel])
+    for _ in range(10):
+        drained(dispatcher)
+        yard.clock.advance(LASTING_WAIT_S + 0.1)
+    assert len([call for call in channel.calls if call.startswith("begin")]) == 10
 
 
 def test_a_paused_lasting_channel_is_ended_at_once_and_begun_again_when_it_is_resumed(yard: Yard) -> None:

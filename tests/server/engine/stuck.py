@@ -13,6 +13,7 @@ import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flask import Flask
 
@@ -52,7 +53,7 @@ def main(folder: Path) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     _tell(f"port {listener.getsockname()[1]}")
 
-    def loading(models: Sequence[str]) -> Loaded:
+    def loading(models: Sequence[str]) -> Loaded[Any]:
         return Loaded(tuple(models), StuckOnce(folder / "stuck"), lambda _: None)
 
     def app(settings: ServerSettings) -> Flask:

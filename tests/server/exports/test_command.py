@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,21 @@ def test_parquet_goes_to_a_file_that_only_its_owner_can_read(
     assert out.stat().st_mode & 0o777 == 0o600
     assert [file.name for file in tmp_path.glob(".events*")] == []
     assert "name a file with --out" in export("events", "--format", "parquet").stderr
+
+
+def test_a_pipe_gets_the_rows_and_a_link_stays_one(export: Callable[..., Result], yard: Yard, tmp_path: Path) -> None:
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link.csv", tmp_path / "file.csv"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert export("events", "--out", str(pipe)).exit_code == 0
+    content = os.read(reader, 1 << 16)
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert len(read(content, "csv")) == len(yard.store.events())
+    link.symlink_to(file)
+    assert export("events", "--out", str(link)).exit_code == 0
+    assert link.is_symlink()
+    assert file.read_bytes() == content
 
 
 def test_a_file_that_cannot_be_written_is_named(export: Callable[..., Result], tmp_path: Path) -> None:

@@ -62,6 +62,17 @@ def test_csv_has_a_cell_for_each_column_and_an_empty_one_where_there_is_nothing(
     assert withdrawn["superseded_by.burst_id"] == "burst-9"
 
 
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_text_that_a_spreadsheet_would_run_is_text_in_csv_and_what_it_was_elsewhere(begin: str) -> None:
+    digest = f"{begin}HYPERLINK(1)"  # an agent names it
+    made_by = msgspec.structs.replace(PLAIN.event.provenance, mask_digest=digest)
+    logged = replace(PLAIN, event=msgspec.structs.replace(PLAIN.event, provenance=made_by))
+    [row] = read(written("csv", EVENTS, [event_row(logged)]), "csv")
+    assert (row["provenance.mask_digest"], row["site"], row["score"]) == (f"'{digest}", "yard", "0.9")
+    [line] = read(written("jsonl", EVENTS, [event_row(logged)]), "jsonl")
+    assert line["provenance"]["mask_digest"] == digest
+
+
 def test_parquet_has_the_types_of_the_columns_and_says_what_is_not_in_it() -> None:
     content = written("parquet", EVENTS, map(event_row, (PLAIN, WITHDRAWN)), ["yard/gate: no longer kept"])
     plain, withdrawn = read(content, "parquet")

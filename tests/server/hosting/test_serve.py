@@ -20,7 +20,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from server.app import runtime_of
-from server.hosting.gunicorn_app import draining_first, gunicorn_options, torch_environment
+from server.hosting.gunicorn_app import draining_first, gunicorn_options
+from server.serving.machine import torch_environment
 from server.settings import ServerSettings, described
 from tests.server.launched import PATIENCE_S, ROOT, Running
 from tests.server.web_client import SITE, BrightnessEnsemble, body, envelope, jpeg, make_app

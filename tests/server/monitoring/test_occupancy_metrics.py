@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 from policies.occupancy import Occupancy
 from server.app import create_app, runtime_of
 from server.camera_status.status import Condition, SectorState
-from server.monitoring import occupancy_metrics
+from server.monitoring import metrics, occupancy_metrics
 from server.monitoring.metrics import MAX_CAMERAS, Metrics
 from server.settings import ServerSettings
 from tests.server import new_sqlite
@@ -98,6 +98,28 @@ def test_a_camera_that_never_sent_a_burst_is_unobserved_once_it_is_silent(client
     post(client, heartbeat(state="blind", cause="no_signal"))
     look(app, 10)
     assert unobserved_s(read(client)) == 10
+
+
+def test_the_events_of_a_sector_begin_with_0_so_that_the_first_is_an_increase(app: Flask, client: FlaskClient) -> None:
+    send(client, 100, [1, 2, 3])
+    look(app, 10)
+    before = read(client)
+    send(client, 5, [*range(200, 212), *range(4, 44)], burst_id="0197-burst-0002")
+    after = {name: value for name, value in read(client).items() if name.startswith("sectorwatch_events_total{")}
+    assert sum(after.values()) >= 4
+    assert {name: before[name] for name in after} == dict.fromkeys(after, 0)
+
+
+def test_series_of_events_begin_for_so_many_sectors_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "MAX_SECTORS", 2)
+    counted = Metrics(lambda: NOW_US, "1.2.3")
+    counted.cameras_known([Camera(sectors=tuple(sector(str(number)) for number in range(5)))], 10)
+    begun = [name for name in numbers(counted.text()[0].decode()) if name.startswith("sectorwatch_events_total{")]
+    assert {name for name in begun if "kind=entered" in name} == {
+        f"sectorwatch_events_total{{camera=gate,kind=entered,label=person,sector={number},site=yard}}"
+        for number in (0, 1)
+    }
+    assert len([name for name in begun if "kind=crossed" in name]) == 1
 
 
 def test_states_that_cannot_be_read_are_not_shown_and_their_time_counts_as_unobserved(

@@ -32,7 +32,7 @@ def loading(tmp_path: Path) -> Iterator[tuple[Runtime, threading.Event]]:
         asked.set()
         go.wait(PATIENCE_S)
 
-    def load(models: Sequence[str], /) -> Loaded:
+    def load(models: Sequence[str], /) -> Loaded[Any]:
         return Loaded(tuple(models), Signing(models), check)
 
     settings = ServerSettings(data_dir=tmp_path, models=("a",), inference_threads=1, golden_every_s=0.0)

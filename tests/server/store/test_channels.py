@@ -181,6 +181,29 @@ def test_letters_are_listed_asked_for_and_dropped_by_number(yard: Yard) -> None:
     assert letters.forget("phone") == 2
 
 
+def test_what_a_person_does_has_its_line_of_the_audit_and_what_changes_nothing_has_none(yard: Yard) -> None:
+    store = yard.store
+    first = claimed(store)[0]
+    assert isinstance(first, Announcement)
+    store.letters.add("phone", first, "no")
+    store.pause("phone", by="anna")
+    store.resume("phone", from_now=True, by="anna")
+    store.letters.ask("phone", [1], by="anna")
+    store.letters.ask_events("phone", [first.logged.event.id], by="anna", which="site yard")
+    store.letters.forget("phone", by="anna")
+    store.letters.forget("phone", by="anna")
+    with pytest.raises(Unknown):
+        store.pause("fone", by="anna")
+    lines = [(line.author, line.what, line.subject, line.detail) for line in reversed(store.audit.page())]
+    assert lines == [
+        ("anna", "channel_paused", "phone", None),
+        ("anna", "channel_resumed", "phone", "from now, without what waited"),
+        ("anna", "channel_resent", "phone", "letters 1"),
+        ("anna", "channel_resent", "phone", "1 events, site yard"),
+        ("anna", "letters_dropped", "phone", "all 1 letters"),
+    ]
+
+
 def test_the_number_of_a_letter_is_not_given_again_even_where_its_counter_is_lost(yard: Yard) -> None:
     letters = yard.store.letters
     one, another, *_ = claimed(yard.store)

@@ -139,5 +139,5 @@ def test_the_stretch_that_was_asked_for_longest_ago_is_forgotten_when_too_many_e
     send(yard, across, 0, 30)
     stays(yard)
     yard.store.stays("yard", START_US - 3600 * S, START_US)
-    assert len(yard.store._remembered._known) == 1
+    assert len(yard.store._presences._known) == 1
     assert stays(yard)

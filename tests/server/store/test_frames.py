@@ -432,8 +432,11 @@ def test_what_became_of_a_picture_is_known_to_readers_of_its_site_alone(yard: Ya
     sha256 = known.find("yard", "gate", None, None, 1)[0].sha256
     assert [known.fate(sha256, site) for site in ("yard", None, "other")] == ["kept", "kept", "unknown"]
     assert known.fate("0" * 64, "yard") == "unknown"
+    wanted = {"gate": [sha256, "0" * 64], "door": [sha256]}
+    assert [known.kept_of(site, wanted) for site in ("yard", "other")] == [{("gate", sha256)}, set()]
     sweep(yard, Keep(frames=KeepFrames("none")))
     assert [known.fate(sha256, site) for site in ("yard", None, "other")] == ["no_longer_kept"] * 2 + ["unknown"]
+    assert known.kept_of("yard", wanted) == set()
     assert known.fates("yard", "gate", [sha256, "0" * 64]) == {sha256: "no_longer_kept", "0" * 64: "unknown"}
     yard.clock.advance(DAY_S * (frames.REMEMBERED_DAYS + 2))
     known.tidy()

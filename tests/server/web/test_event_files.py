@@ -63,6 +63,11 @@ def test_each_form_holds_the_events_that_json_holds(client: FlaskClient, form: F
     [
         ("text/csv;q=0.5, application/x-ndjson", "application/x-ndjson"),
         ("text/csv, */*;q=0.1", "text/csv"),
+        ("text/csv; charset=utf-8", "text/csv"),
+        ("text/csv; header=present; q=0.5, application/json; q=0.1", "text/csv"),
+        ("text/csv;q=0, application/x-ndjson;q=0.1", "application/x-ndjson"),
+        ("application/*", "application/json"),
+        ("text/*", "text/csv"),
         ("*/*", "application/json"),
         ("text/html", "application/json"),
         ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "application/json"),
@@ -107,18 +112,33 @@ def test_a_reader_of_one_site_exports_no_other(app: Flask, client: FlaskClient) 
     assert client.get("/v1/events", headers=CSV).status_code == 401
 
 
-def test_only_some_files_are_read_at_once_and_a_place_is_free_again_however_one_ends(client: FlaskClient) -> None:
-    held = [client.get("/v1/events", headers=CSV) for _ in range(event_files.AT_ONCE)]
-    refused = client.get("/v1/events", headers=CSV)
+def test_only_some_files_are_read_at_once_and_a_place_is_free_again_however_one_ends(
+    app: Flask, client: FlaskClient
+) -> None:
+    asking = [token(app, "north-yard") | CSV for _ in range(event_files.AT_ONCE + 1)]
+    held = [client.get("/v1/events", headers=each) for each in asking[:-1]]
+    refused = client.get("/v1/events", headers=asking[-1])
     assert (refused.status_code, refused.content_type) == (503, "application/problem+json")
     assert int(refused.headers["Retry-After"]) == event_files.RETRY_AFTER_S
-    assert client.get("/v1/events").status_code == 200
+    assert client.get("/v1/events", headers=asking[-1] | {"Accept": "application/json"}).status_code == 200
     assert held[0].data
     held[1].close()
-    for _ in range(event_files.AT_ONCE + 1):
-        with client.head("/v1/events", headers=CSV) as head:
+    for each in asking:
+        with client.head("/v1/events", headers=each) as head:
             assert (head.status_code, head.data) == (200, b"")
-        assert client.get("/v1/events", headers=CSV).data
+        assert client.get("/v1/events", headers=each).data
+
+
+def test_one_client_alone_keeps_no_other_from_an_export(app: Flask, client: FlaskClient) -> None:
+    slow, other = (token(app, "north-yard") | CSV for _ in range(2))
+    with client.get("/v1/events", headers=slow):
+        refused = client.get("/v1/events", headers=slow)
+        assert (refused.status_code, refused.get_json()["detail"]) == (
+            503,
+            "an export of this client is being read already",
+        )
+        assert ids(client.get("/v1/events", headers=other))
+    assert ids(client.get("/v1/events", headers=slow))
 
 
 def test_a_server_without_pyarrow_says_so_unless_another_form_is_accepted(

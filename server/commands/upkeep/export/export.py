@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -153,8 +154,12 @@ def _write(out: str, file: Iterator[bytes]) -> None:
             stream.writelines(file)
         return
     path = Path(out)
+    is_place = not path.exists() or path.is_file()  # a device or a pipe takes what is written, and stays
     try:
-        with replacing(path, mode=0o600) as aside, aside.open("wb") as stream:
+        with (
+            replacing(path.resolve(), mode=0o600) if is_place else nullcontext(path) as aside,
+            aside.open("wb") as stream,
+        ):
             stream.writelines(file)
     except OSError as error:
         raise ConfigurationError(f"cannot write {path}: {error.strerror}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,6 @@ class World:
         )
         self.pictures: dict[str, bytes] = {}
         self.newest: dict[tuple[str, str], KeptFrame] = {}
-        self._channels: list[Dispatcher] = []
         self.channel, self.dispatcher = self.start(**settings)
 
     def surroundings(self) -> Surroundings:
@@ -68,7 +68,6 @@ class World:
         given = {"url": self.url, "fresh_s": 1e9} | settings
         channel = make("mqtt", msgspec.convert(given, MqttSettings), self.surroundings())
         self.channel, self.dispatcher = channel, Dispatcher(self.store, [channel])
-        self._channels.append(self.dispatcher)
         return channel, self.dispatcher
 
     def drain(self) -> None:
@@ -79,8 +78,9 @@ class World:
 
     def stop(self) -> None:
         """The server stops as it should."""
-        for sender in self.dispatcher._senders:
-            sender._end(lets_go=True)
+        stop = threading.Event()
+        stop.set()
+        self.dispatcher.run(stop)
 
     def live(self, until_s: float, *, begin_s: float = 0.0) -> None:
         """Bursts of a person who walks across the yard, each as soon as it is complete."""

@@ -173,11 +173,11 @@ def test_what_another_version_remembered_is_left_aside(
 def test_the_form_of_what_is_remembered_stays_readable() -> None:
     text = (
         '{"version":1,"seq":7,"letters":[{"text":"t","site":"s","at_us":1,"made_us":2,"urls":["env:A"],"place":"p",'
-        '"event_id":"e","frames":["f"],"camera":"c","is_digest":false}],"told":{"e":{"line":"l","key":"k","site":"s",'
+        '"event_id":"e","frames":["f"],"camera":"c","is_digest":false}],"reported":{"e":{"line":"l","key":"k","site":"s",'
         '"kind":"presence_started","started_us":1,"at_us":1,"is_open":true,"withdrawn_us":null}},"heard":["e"],'
         '"rests":{"k":{"since_us":1,"until_us":2,"more":3}},"sent_us":[1],"tallies":[{"reason":"more","site":null,'
         '"first_us":1,"last_us":2,"since_us":3,"added_us":4,"counts":{"p":1},"ids":{"e":"p"},"remarks":["r"],'
-        '"further":0}],"digest_us":{"s":1},"unwatched":{"s/c":{"since_us":1,"is_told":true,"is_known":false}},'
+        '"further":0}],"digest_us":{"s":1},"unwatched":{"s/c":{"since_us":1,"is_reported":true,"is_known":false}},'
         '"has_looked":true,"is_unapproved":false}'
     )
     memory = decode(text)

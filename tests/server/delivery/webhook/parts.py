@@ -45,6 +45,7 @@ def surroundings(clock: ManualClock, console_url: str = "") -> Surroundings:
         newest_frames=lambda _site: {},
         picture=lambda _sha256: None,
         local_time=lambda _site: LocalTime(),
+        waiting=lambda: 0,
         console_url=console_url,
     )
 

@@ -1,0 +1,222 @@
+"""What cameras notice when a node of a Ray cluster dies: requests that fail, the log, and the time to full speed.
+
+    python -m tests.benchmarks.ray_node_loss [--cameras 8] [--image-s 0.05]
+
+A cluster of three nodes on this machine, one processor each, holds two replicas. Cameras send bursts as fast as they
+are answered, to a server in this process. Then one node with a replica gets SIGKILL, with all its processes. An image
+takes a replica a set time in which it sleeps, so that the speed is that of the replicas, not of this machine. The
+cameras stop once the speed is back. A server without Ray then gets the same bursts, undisturbed: both logs are equal.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import psutil
+from flask import Flask
+from PIL import Image
+
+from server.app import create_app, runtime_of
+from server.settings import ServerSettings
+from tests.server import new_sqlite
+from tests.server.ray_serving.bright import load
+from tests.server.ray_serving.clusters import cluster, loaded
+from tests.server.web_client import NOW_US, SITE, body, envelope
+from tests.stand_ins import RecordingChannel
+
+FRAMES = 4
+BACK_WITHIN_S = 15.0
+
+_BEFORE_S = 4.0
+_WINDOW_S = 3.0
+_FULL = 0.9
+_GIVE_UP_S = 30.0
+_RESEND_S = 0.2
+
+
+@dataclass
+class Camera:
+    """Sends bursts of somebody who walks through the picture again and again, until `done`. It has its own thread."""
+
+    number: int
+    app: Flask
+    done: threading.Event
+    accepted_at: list[float] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        while not self.done.is_set():
+            self.send(len(self.accepted_at))
+
+    def send(self, burst: int) -> None:
+        """Send one burst until it is accepted. An answer that does not ask for that ends the camera."""
+        frames = [_walker(burst * FRAMES + index + 7 * self.number) for index in range(FRAMES)]
+        began_at = datetime.fromtimestamp(NOW_US / 1e6, UTC) - timedelta(hours=1) + timedelta(seconds=2 * burst)
+        sent = envelope(
+            frames,
+            burst_id=f"burst-{self.number}-{burst:05d}",
+            camera=f"gate{self.number}",
+            captured_at=began_at.isoformat().replace("+00:00", "Z"),
+        )
+        while True:
+            answer = self.app.test_client().post("/v1/bursts", data=body(sent, frames))
+            if answer.status_code == 201:
+                self.accepted_at.append(time.monotonic())
+                return
+            if answer.status_code != 503 or int(answer.headers["Retry-After"]) < 1:
+                raise AssertionError(f"{answer.status_code}: {answer.get_data(as_text=True)}")
+            self.failed.append(answer.get_json()["detail"])
+            threading.Event().wait(_RESEND_S)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`before` is in images per second, `after` for each second from the kill on; `back_s` is the time from the kill
+    until the speed was back.
+    """
+
+    before: float
+    after: tuple[float, ...]
+    back_s: float
+    bursts: int
+    failed: tuple[str, ...]
+    logs_are_equal: bool
+    events: int
+
+
+def lose_a_node(folder: Path, *, cameras: int, image_s: float) -> Outcome:
+    """Run both servers. Raises AssertionError for an answer that does not ask to be sent again."""
+    with cluster(1, 1, 1) as nodes, _server(folder / "ray", image_s, ensemble="ray", ray_min_replicas=2) as ray:
+        app, channel, runtime = ray
+        done = threading.Event()
+        senders = [Camera(number, app, done) for number in range(cameras)]
+        threads = [threading.Thread(target=sender.run) for sender in senders]
+        for thread in threads:
+            thread.start()
+        try:
+            threading.Event().wait(_BEFORE_S)
+            before = _speed(senders, _BEFORE_S - 1.0)
+            killed_at = time.monotonic()
+            _kill_a_node_with_a_replica(nodes, runtime)
+            back_s = _wait_for(senders, threads, before, killed_at)
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join()
+        disturbed = _log(runtime, channel)
+    with _server(folder / "local", 0.0) as (app, channel, runtime):
+        for sender in senders:
+            alone = Camera(sender.number, app, threading.Event())
+            for burst in range(len(sender.accepted_at)):
+                alone.send(burst)
+        undisturbed = _log(runtime, channel)
+    after = tuple(_speed(senders, 1.0, killed_at + second) for second in range(1, int(back_s) + 1))
+    failed = tuple(detail for sender in senders for detail in sender.failed)
+    bursts = sum(len(sender.accepted_at) for sender in senders)
+    return Outcome(before, after, back_s, bursts, failed, disturbed == undisturbed, len(undisturbed))
+
+
+@contextmanager
+def _server(folder: Path, image_s: float, **settings: Any) -> Iterator[tuple[Flask, RecordingChannel, Any]]:
+    (folder / "sites").mkdir(parents=True)
+    (folder / "sites" / "north-yard.toml").write_text(SITE, encoding="utf-8")
+    new_sqlite.provide(folder / "sectorwatch.sqlite")
+    channel = RecordingChannel()
+    given = ServerSettings(
+        data_dir=folder, models=("bright",), inference_threads=1, golden_every_s=0.0, keep_frames="none", **settings
+    )
+    app = create_app(given, channels=[channel], clock=lambda: NOW_US, loading=partial(load, image_s))
+    runtime = runtime_of(app)
+    try:
+        loaded(runtime)
+        yield app, channel, runtime
+    finally:
+        runtime.stop()
+
+
+def _walker(step: int) -> bytes:
+    """A dark picture in which somebody bright walks from left to right in 20 steps, and is away for 20."""
+    picture = Image.new("L", (160, 120), 20)
+    if step % 40 < 20:
+        picture.paste(250, (8 * (step % 40), 40, 8 * (step % 40) + 20, 100))
+    out = io.BytesIO()
+    picture.save(out, "JPEG")
+    return out.getvalue()
+
+
+def _speed(senders: Sequence[Camera], seconds: float, until: float | None = None) -> float:
+    """Images per second in the `seconds` before `until`, by default before now."""
+    until = until or time.monotonic()
+    return FRAMES * sum(until - seconds <= at < until for each in senders for at in each.accepted_at) / seconds
+
+
+def _wait_for(senders: Sequence[Camera], threads: Sequence[threading.Thread], before: float, killed_at: float) -> float:
+    """Seconds from the kill until the beginning of the first span, after it, of full speed."""
+    pause = threading.Event()
+    while time.monotonic() < killed_at + _GIVE_UP_S and all(thread.is_alive() for thread in threads):
+        pause.wait(0.1)
+        if time.monotonic() > killed_at + _WINDOW_S and _speed(senders, _WINDOW_S) >= _FULL * before:
+            return time.monotonic() - _WINDOW_S - killed_at
+    return _GIVE_UP_S
+
+
+def _kill_a_node_with_a_replica(nodes: Any, runtime: Any) -> None:
+    replicas = [
+        int(report.replica.rpartition(":")[2])
+        for report in runtime.service.current().handle.replicas.reports()
+        if report.replica.startswith(socket.gethostname())
+    ]
+    of_raylet = {psutil.Process(pid).ppid(): pid for pid in replicas}
+    for node in list(nodes.worker_nodes):
+        raylet = node.all_processes["raylet"][0].process.pid
+        if raylet in of_raylet:
+            victims = [process.pid for process in psutil.Process(raylet).children(recursive=True)]
+            nodes.remove_node(node, allow_graceful=False)
+            for pid in victims:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            return
+    raise AssertionError("no node but the head has a replica")
+
+
+def _log(runtime: Any, channel: RecordingChannel) -> list[bytes]:
+    """The events, by their ids: cameras are independent, so their events may be sent in any order."""
+    count = -1
+    while count != len(channel.sent):
+        count = len(channel.sent)
+        runtime.dispatcher.drain_once()
+    return sorted(msgspec.json.encode((each.what, each.logged.event)) for each in channel.sent)
+
+
+@click.command()
+@click.option("--cameras", default=8)
+@click.option("--image-s", default=0.05, help="What an image takes a replica.")
+def main(cameras: int, image_s: float) -> None:
+    """Measure, and print."""
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = lose_a_node(Path(folder), cameras=cameras, image_s=image_s)
+    click.echo(
+        f"{outcome.bursts} bursts of {FRAMES}; {outcome.before:.1f} images/s before; in the seconds after the kill "
+        f"{', '.join(f'{speed:.0f}' for speed in outcome.after)}; full speed after {outcome.back_s:.1f} s; "
+        f"{len(outcome.failed)} requests failed and were sent again: {set(outcome.failed)}; "
+        f"{outcome.events} events, logs equal: {outcome.logs_are_equal}"
+    )
+
+
+if __name__ == "__main__":
+    main()
