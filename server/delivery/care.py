@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import msgspec
 
 from policies.events import Event, instant
 from policies.site.toml_errors import suggest
-from server.delivery.channel import in_words
+from server.delivery.channel import Retracting, in_words
 from server.delivery.choice import Choice
 from server.delivery.factory import make_channels
 from server.delivery.surroundings import Surroundings
@@ -62,6 +62,8 @@ class _Store(Protocol):
     def letters(self) -> _Letters: ...
     def channel_states(self) -> Sequence[ChannelState]: ...
     def add_channel(self, name: str, from_start: bool = ...) -> None: ...
+    def memory(self, channel: str) -> str | None: ...
+    def forget_channel(self, channel: str, *, by: str) -> None: ...
     def pause(self, channel: str, *, by: str | None = ...) -> None: ...
     def resume(self, channel: str, *, from_now: bool = ..., by: str | None = ...) -> None: ...
 
@@ -148,6 +150,37 @@ class ChannelCare:
         except Exception as error:  # noqa: BLE001  a channel may raise anything
             why = error.detail if isinstance(error, SectorwatchError) else in_words(error)
             raise Conflict(f"channel `{name}` did not take the test: {why}") from None
+
+    def forget(self, author: str, name: str) -> str | None:
+        """Delete a channel for good: its position, its letters and what it remembers, and what its receiver retains of
+        it; a sentence about the receiver, None: it retains nothing, or the settings do not say who it is.
+
+        Raises Conflict while servers may send on the channel, and where the receiver cannot be reached.
+        """
+        found = self.standing(name)
+        if name == LOG:
+            raise Conflict("the log is always there")
+        if found.state == "new":
+            raise Conflict(f"nothing is stored of channel `{name}`: take its table out of the settings")
+        if found.kind is not None and found.paused_since is None:
+            raise Conflict(f"servers send on channel `{name}`: `sectorwatch channels pause {name}` first")
+        if any(state.name == name and state.claimed_by for state in self._store.channel_states()):
+            raise Conflict(f"a server still sends on channel `{name}`: try again in a minute")
+        sentence = None if found.kind is None else self._retracted(name)
+        self._store.forget_channel(name, by=author)
+        return sentence
+
+    def _retracted(self, name: str) -> str | None:
+        (channel,) = make_channels({name: self._channels[name]}, self._surroundings())
+        if not hasattr(channel, "retract"):
+            return None
+        try:
+            return cast(Retracting, channel).retract(self._store.memory(name))
+        except Exception as error:  # noqa: BLE001  a channel may raise anything
+            raise Conflict(
+                f"channel `{name}` is not forgotten: its receiver still retains what it got: {in_words(error)}; "
+                "without its table in the settings, `forget` leaves the receiver as it is"
+            ) from None
 
     def _in_service(self, name: str) -> None:
         found = self.standing(name)

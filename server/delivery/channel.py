@@ -80,6 +80,18 @@ class Testable(Channel, Protocol):
         ...
 
 
+class Retracting(Channel, Protocol):
+    """A channel whose receiver retains something of it."""
+
+    def retract(self, memory: str | None) -> str:
+        """Have the receiver delete all that it retains of the channel; a sentence about it. `memory` is what the
+        channel remembers.
+
+        It is called on an instance of its own, while nobody sends on the channel. Raises any exception.
+        """
+        ...
+
+
 def in_words(error: Exception) -> str:
     """The error in one line, without secrets, in characters that every database stores."""
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -5,11 +5,25 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, case, exists, func, insert, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from policies.events import microseconds
 from server.domain.clock import SECOND_US
-from server.domain.errors import Unknown
+from server.domain.errors import Conflict, Unknown
 from server.domain.records import Announcement, ChannelState, Notice, NoticeGiven, Outgoing, What
 from server.store.bursts import read_facts
 from server.store.engine import reading, writing
@@ -157,6 +171,21 @@ class Channels(Part):
             if by is not None:
                 detail = "from now, without what waited" if from_now else None
                 add_line(connection, self._clock(), by, "channel_resumed", subject=channel, detail=detail)
+
+    def forget_channel(self, channel: str, *, by: str) -> None:
+        """Delete a channel: its position, its letters and what it remembers. `by`: who does it, for the audit.
+
+        Raises Unknown, and Conflict while a process sends on it.
+        """
+        here = channels.c.name == channel
+        with writing(self._engine, lock="channels") as connection:
+            if connection.execute(select(channels.c.name).where(here)).first() is None:
+                raise Unknown(f"no channel `{channel}` has ever sent here")
+            is_free = or_(channels.c.claimed_by.is_(None), _is_free("", self._clock()))
+            if not connection.execute(delete(channels).where(here, is_free)).rowcount:
+                raise Conflict(f"a server still sends on channel `{channel}`: try again in a minute")
+            connection.execute(delete(dead_letters).where(dead_letters.c.channel == channel))
+            add_line(connection, self._clock(), by, "channel_forgotten", subject=channel)
 
     def channel_states(self) -> list[ChannelState]:
         """How far each channel is that ever was in service, by name."""

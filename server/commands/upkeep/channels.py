@@ -150,6 +150,26 @@ def drop(name: str, numbers: Sequence[int], is_all: bool, settings: ServerSettin
     click.echo(f"{count} letters of {name} are deleted.", err=True)
 
 
+@command.command()
+@click.argument("name")
+@store_options
+def forget(name: str, settings: ServerSettings) -> None:
+    """Delete the channel NAME for good, with its position and its dead letters. A broker of MQTT deletes all that it
+    retains of it, pictures too, and Home Assistant its entities.
+
+    Pause it, forget it, and take its table out of the settings before a server starts again: with its table it is a new
+    channel. Without its table, the database alone forgets it.
+    """
+    sentence = _care(settings, current_store(settings)).forget(COMMAND_LINE, name)
+    click.echo(f"Channel {name} is forgotten" + (f"; {sentence}." if sentence else "."), err=True)
+    if name in settings.channels:
+        click.echo(f"Take [channels.{name}] out of the settings before a server starts again.", err=True)
+    else:
+        click.echo(
+            "Its table is not in the settings: what a broker retains of it, pictures too, stays there.", err=True
+        )
+
+
 def _care(settings: ServerSettings, store: Store) -> ChannelCare:
     def surroundings() -> Surroundings:
         from server.app.surroundings import surroundings_alone  # with it comes the whole server

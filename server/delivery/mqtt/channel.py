@@ -141,6 +141,17 @@ class MqttChannel:
             session.close()
         return f"a message on the topic {self._topics.test} of the broker at {self._address.place}"
 
+    def retract(self, memory: str | None) -> str:
+        """Delete what the broker retains of us: the devices of Home Assistant first, then states and pictures."""
+        self._memory = self._remembered(memory)
+        topics = dict.fromkeys((*self._memory.devices, *self._memory.topics, self._topics.available))
+        session = self._opened(self._memory.client_id, None, ())
+        try:
+            session.publish([Message(topic, b"", retain=True) for topic in topics])
+        finally:
+            session.close()
+        return f"the broker at {self._address.place} has deleted the {len(topics)} topics that it retained of it"
+
     def _opened(self, client_id: str, will: Message | None, listen_to: Sequence[str]) -> Session:
         """A connection; in MQTT 3.1.1 where the broker does not speak 5."""
         try:

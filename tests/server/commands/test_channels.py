@@ -227,6 +227,34 @@ def test_letters_are_dropped_and_their_events_stay(run: Run, yard: Yard) -> None
     ]
 
 
+def test_a_paused_channel_is_forgotten_with_its_letters_and_a_server_that_runs_does_not_bring_it_back(
+    run: Run, yard: Yard
+) -> None:
+    running = Dispatcher(yard.store, [RecordingChannel("phone")])
+    running.drain_once()
+    assert "servers send on channel `phone`: `sectorwatch channels pause phone` first" in run("forget", "phone").stderr
+    run("pause", "phone")
+    told = run("forget", "phone").stderr
+    assert "Channel phone is forgotten." in told
+    assert "Take [channels.phone] out of the settings" in told
+    yard.store.notices.add("refused", "e" * 64, ["a"], "differs")
+    assert running.drain_once() == 0
+    assert [each.name for each in yard.store.channel_states()] == ["log"]
+    assert yard.store.letters.page() == []
+    assert audited(yard.store)[-1] == ("channel_forgotten", "phone", None)
+    assert "nothing is stored of channel `phone`" in run("forget", "phone").stderr
+    assert "the log is always there" in run("forget", "log").stderr
+
+
+def test_a_channel_without_a_table_is_forgotten_once_no_server_sends_on_it(run: Run, yard: Yard) -> None:
+    yard.store.add_channel("old")
+    assert yard.store.hold("old", "theirs", 30_000_000)
+    assert "a server still sends on channel `old`" in run("forget", "old").stderr
+    yard.store.let_go("old", "theirs")
+    assert "what a broker retains of it, pictures too, stays there" in run("forget", "old").stderr
+    assert "old" not in standings(run)
+
+
 def found(config: Path) -> list[tuple[str, str]]:
     return [(each.level, f"{each.what} -> {each.next_step}") for each in check(load_settings(config))]
 

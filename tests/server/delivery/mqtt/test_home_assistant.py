@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from policies.events import instant
+from server.delivery.care import ChannelCare
+from server.domain.errors import Conflict
+from server.settings.channels import MqttSettings
 from tests.policies.stories import TWO_HALVES
 from tests.server.delivery.mqtt.brokers import Broker, Consumer
 from tests.server.delivery.mqtt.home_assistant import STATUS, HomeAssistant
@@ -232,6 +236,38 @@ def test_a_picture_is_deleted_at_the_next_start_where_pictures_are_not_wanted_an
     ha = home()
     assert f"{GATE}/picture" not in Consumer(ha._client._port).first
     assert not [uid for uid in ha.entities if "picture" in uid]
+
+
+def test_a_channel_that_is_forgotten_leaves_nothing_at_the_broker_and_no_entity(world: World, home: Home) -> None:
+    world.live(6)
+    world.keep_frame(b"\xff\xd8 a picture", "a" * 64)
+    world.drain()
+    ha = home()
+    assert ha.entities
+    world.stop()
+    settings = {"mqtt": msgspec.convert({"url": world.url}, MqttSettings)}
+    care = ChannelCare(world.store, settings, world.surroundings)
+    care.pause("ann", "mqtt")
+    sentence = care.forget("ann", "mqtt")
+    ha.settle()
+    assert sentence is not None
+    assert f"the broker at 127.0.0.1:{ha._client._port} has deleted the " in sentence
+    assert ha.entities == {}
+    assert Consumer(ha._client._port).first == {}
+    assert world.store.channel_states() == []
+
+
+def test_a_channel_is_not_forgotten_while_its_broker_is_away(world: World, broker: Broker) -> None:
+    world.drain()
+    world.stop()
+    world.store.pause("mqtt")
+    broker.stop()
+    settings = {"mqtt": msgspec.convert({"url": world.url}, MqttSettings)}
+    with pytest.raises(Conflict, match="its receiver still retains what it got: ConnectionError: no connection"):
+        ChannelCare(world.store, settings, world.surroundings).forget("ann", "mqtt")
+    assert [each.name for each in world.store.channel_states()] == ["mqtt"]
+    ChannelCare(world.store, {}, world.surroundings).forget("ann", "mqtt")
+    assert world.store.channel_states() == []
 
 
 def test_without_a_discovery_prefix_home_assistant_is_told_of_nothing(world: World, home: Home) -> None:
