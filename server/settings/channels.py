@@ -238,6 +238,7 @@ def channel_faults(channels: object) -> Iterator[tuple[list[str], str]]:
     if not isinstance(channels, dict):
         yield [], "`channels`: expected a table for each channel, as `[channels.NAME]`"
         return
+    brokers: dict[str, MqttSettings] = {}
     for name, table in channels.items():
         if not isinstance(table, dict):
             yield [name], f"`channels`: expected a table for each channel, as `[channels.{name}]`"
@@ -248,6 +249,23 @@ def channel_faults(channels: object) -> Iterator[tuple[list[str], str]]:
         else:
             wrong = list(_faults(table)) or list(_faults_together(table))
             yield from (([name, *where], f"channel `{name}`: {what}") for where, what in wrong)
+            if not wrong and table["kind"] == "mqtt":
+                brokers[name] = msgspec.convert(table, MqttSettings, dec_hook=_path)
+    yield from _in_each_other_s_way(brokers)
+
+
+def _in_each_other_s_way(channels: Mapping[str, MqttSettings]) -> Iterator[tuple[list[str], str]]:
+    """Two channels that publish on the same topics of a broker, and delete what the other retains there, or that shut
+    each other out by the same name.
+    """
+    first: dict[tuple[str, ...], str] = {}
+    for name, settings in channels.items():
+        url = settings.url.lower().rstrip("/").removesuffix(":8883" if settings.url.startswith("mqtts") else ":1883")
+        for key, value in (("prefix", settings.prefix), ("client_id", settings.client_id)):
+            other = first.setdefault((url, key, value), name) if value else name
+            if other != name:
+                what = f"`{key}`: channel `{other}` has `{value}` at the same broker too: give one of them another"
+                yield [name, key], f"channel `{name}`: {what}"
 
 
 def _faults(table: Mapping[str, Any]) -> Iterator[tuple[list[str], str]]:
@@ -287,13 +305,13 @@ def _fault(field: msgspec.structs.FieldInfo, value: object) -> str | None:
         unknown = [each for each in value if isinstance(each, str) and each not in _EVENTS]
         if unknown:
             return f"there is no event `{unknown[0][:80]}`{suggest(unknown[0], _EVENTS)}"
+    if any(holds_password(text) for text in _texts(value)):
+        return f"it holds a password, and the settings are no place for one. {_SAY_WHERE}"
     try:
         msgspec.convert(value, field.type, dec_hook=_path)
     except msgspec.ValidationError as error:
         hint = next((hint for pattern, hint in _HINTS.items() if pattern in str(error)), None)
         return hint or f"{str(error).lower()} ({_help(field)})"
-    if any(holds_password(text) for text in _texts(value)):
-        return f"it holds a password, and the settings are no place for one. {_SAY_WHERE}"
     return None
 
 

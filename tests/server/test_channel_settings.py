@@ -17,6 +17,7 @@ from server.settings.channels import WebhookSettings, read_secret
 from tests.server.channel_stand_in import stand_in
 
 WEBHOOK = '[channels.hook]\nkind = "webhook"\nurl = "https://example.org/in"\n'
+MQTT = '[channels.a]\nkind = "mqtt"\nurl = "mqtt://broker"\n'
 NOTIFY = '[channels.me]\nkind = "notify"\nurls = ["env:PHONE"]\n'
 
 
@@ -58,6 +59,16 @@ def test_a_table_makes_a_channel(settings_file: Callable[[str], Path]) -> None:
         (f'{NOTIFY}what = ["visit"]\n', 4, "channel `me`: `what`: "),
         (f"{NOTIFY}most_an_hour = 0\n", 4, "channel `me`: `most_an_hour`: "),
         ('[channels.b]\nkind = "mqtt"\nurl = "mqtt://me:hush@broker"\n', 3, "it holds a password"),
+        (
+            f'{MQTT}[channels.b]\nkind = "mqtt"\nurl = "mqtt://Broker:1883/"\n',
+            4,
+            "channel `a` has `sectorwatch` at the",
+        ),
+        (
+            f'{MQTT}client_id = "x"\n{MQTT.replace("a]", "b]")}prefix = "b"\nclient_id = "x"\n',
+            9,
+            "channel `b`: `client_id`: channel `a` has `x` at the same broker too",
+        ),
         ('[channels.b]\nkind = "webhook"\nurl = "https://x/?password=hush"\n', 3, "it holds a password"),
     ],
 )
@@ -71,6 +82,15 @@ def test_a_fault_has_its_line_and_says_what_is_wrong_without_a_secret(
     assert "hush" not in fault
     with pytest.raises(InvalidSettings):
         load_settings(file)
+
+
+def test_two_channels_at_one_broker_have_prefixes_of_their_own(settings_file: Callable[[str], Path]) -> None:
+    others = [
+        '[channels.b]\nkind = "mqtt"\nurl = "mqtt://broker"\nprefix = "b"\n',
+        '[channels.c]\nkind = "mqtt"\nurl = "mqtt://broker:1884"\n',
+        '[channels.d]\nkind = "mqtt"\nurl = "mqtts://broker"\n',
+    ]
+    assert list(load_settings(settings_file("".join([MQTT, *others]))).channels) == ["a", "b", "c", "d"]
 
 
 def test_every_fault_of_a_file_is_named_at_once(settings_file: Callable[[str], Path]) -> None:

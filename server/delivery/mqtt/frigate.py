@@ -205,7 +205,8 @@ def _review_key(event: Event) -> str:
 def _of_track(event: Event, known: Happenings) -> Iterator[str]:
     """The stays of an event's track that go on."""
     root = f"{event.site}/{event.camera}/{event.track}/"
-    return (key for key, each in known.items() if key.startswith(root) and each.end is None)
+    goes_on = (key for key, each in known.items() if each.end is None and not each.is_withdrawn)
+    return (key for key in goes_on if key.startswith(root))
 
 
 def _begun(event: Event, key: str, *, is_known: bool = True) -> Happening:

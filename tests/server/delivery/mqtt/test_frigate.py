@@ -188,6 +188,13 @@ def test_a_stay_that_never_was_and_is_not_remembered_ends_under_its_id(log: list
     assert end[1]["after"]["id"] == new[1]["after"]["id"]
 
 
+def test_nothing_more_comes_of_a_stay_that_never_was(log: list[Announcement]) -> None:
+    entered, crossed = of(log, "entered"), next(each for each in log if each.logged.event.kind == "crossed")
+    same = again(crossed, "event", track=entered.logged.event.track)
+    kinds = [message["type"] for _, message in told([entered, same, again(entered, "withdrawn"), same])]
+    assert kinds == ["new", "update", "end"]
+
+
 def test_an_end_that_is_withdrawn_lets_the_stay_go_on(log: list[Announcement]) -> None:
     entered, left = of(log, "entered"), of(log, "left")
     *_, reopened = told([entered, left, again(left, "withdrawn")])
