@@ -172,7 +172,7 @@ HARDENED = (
 
 @pytest.mark.parametrize("unit", ["sectorwatch.service", "camera-agent.service", "camera-agent@.service"])
 def test_a_service_gets_no_more_rights_than_it_needs(unit: str, tmp_path: Path) -> None:
-    text = (ROOT / "deploy" / unit).read_text(encoding="utf-8")
+    text = (ROOT / "deploy" / "systemd" / unit).read_text(encoding="utf-8")
     lines = text.splitlines()
     assert [wanted for wanted in HARDENED if not any(line.startswith(wanted) for line in lines)] == []
     assert ("ProtectClock=yes" in lines) == (unit == "sectorwatch.service")  # an agent asks the clock's state

@@ -77,7 +77,7 @@ def test_only_a_camera_at_this_machine_gets_its_devices(
 
 def test_the_unit_and_the_template_differ_only_in_names() -> None:
     def commands(name: str) -> list[str]:
-        return [line for line in (DEPLOY / name).read_text().splitlines() if not line.startswith("#")]
+        return [line for line in (DEPLOY / "systemd" / name).read_text().splitlines() if not line.startswith("#")]
 
     replaced = {"camera-agent-%i": "camera-agent", "agent %i": "agent", "%i.toml": "agent.toml", "%i.token": "token"}
     template = "\n".join(commands("camera-agent@.service"))

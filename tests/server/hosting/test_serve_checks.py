@@ -204,7 +204,7 @@ def test_a_port_in_use_is_one_line_and_systemd_tries_again(setting: str, monkeyp
     with socket.create_server(("127.0.0.1", 0)) as taken:
         monkeypatch.setenv(f"SECTORWATCH_{setting.upper()}", str(taken.getsockname()[1]))
         assert_one_line(serve(), 1, "Address already in use; stop the other server")
-    unit = (ROOT / "deploy" / "sectorwatch.service").read_text(encoding="utf-8")
+    unit = (ROOT / "deploy" / "systemd" / "sectorwatch.service").read_text(encoding="utf-8")
     assert "\nRestart=on-failure\n" in unit
     assert "\nRestartPreventExitStatus=78\n" in unit
 
