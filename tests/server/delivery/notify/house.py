@@ -57,6 +57,7 @@ class House:
             newest_frames=lambda _: {},
             picture=self.pictures.get,
             local_time=lambda site: self.zone.get(site, OSLO),
+            waiting=lambda: 0,
             console_url=self.console_url,
         )
 
