@@ -33,9 +33,10 @@ from server.store.people.audit import add_line
 from server.store.rows import Part, Versions, noticed
 from server.store.schema import channels, dead_letters, events, notices, outbox
 
-LONGEST_CLAIM_US = 3600 * SECOND_US
-"""No lease and no pause is longer. One that ends later was written by a clock that was set back since, and is
-ignored.
+LONGEST_LEASE_US = 60 * SECOND_US
+LONGEST_PAUSE_US = 3600 * SECOND_US
+"""No lease of a process, and no pause after a failure, is longer. One that ends later was written by a clock that was
+set back since, and is ignored.
 """
 
 
@@ -220,7 +221,8 @@ def _take(connection: Connection, channel: str, claimant: str, now_us: int, unti
 
 def _is_free(claimant: str, now_us: int) -> ColumnElement[bool]:
     until = channels.c.claimed_until_us
-    return or_(until <= now_us, until > now_us + LONGEST_CLAIM_US, channels.c.claimed_by == claimant)
+    longest_us = case((channels.c.claimed_by.is_(None), LONGEST_PAUSE_US), else_=LONGEST_LEASE_US)
+    return or_(until <= now_us, until > now_us + longest_us, channels.c.claimed_by == claimant)
 
 
 def _progress(seq: int, now_us: int, memory: str | None) -> dict[str, Any]:
@@ -246,7 +248,7 @@ def _read_pending(connection: Connection, channel: str, limit: int) -> list[Outg
 
 
 def _state(row: Row[Any], newest: int, oldest_us: int | None, now_us: int) -> ChannelState:
-    is_claimed = now_us < row.claimed_until_us <= now_us + LONGEST_CLAIM_US
+    is_claimed = now_us < row.claimed_until_us <= now_us + LONGEST_LEASE_US
     return ChannelState(
         name=row.name,
         backlog=0 if oldest_us is None else newest - row.delivered_seq,  # what was erased waits no more

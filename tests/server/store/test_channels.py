@@ -58,6 +58,15 @@ def test_the_right_to_send_is_held_prolonged_and_let_go_and_a_pause_ends_it(yard
     assert store.hold("phone", "theirs", LEASE_US)
 
 
+def test_the_lease_of_a_process_that_died_before_the_clock_was_set_back_ends_too(yard: Yard) -> None:
+    assert yard.store.hold("phone", "dead", LEASE_US)
+    yard.clock.advance(-5)
+    assert not yard.store.hold("phone", "next", LEASE_US), "it may still be alive"
+    yard.clock.advance(-600)
+    assert state(yard.store).claimed_by is None
+    assert yard.store.hold("phone", "next", LEASE_US)
+
+
 def test_who_waits_for_a_lease_or_has_most_of_it_left_writes_nothing(yard: Yard) -> None:
     assert yard.store.hold("phone", "ours", LEASE_US)
     writes: list[str] = []
