@@ -68,6 +68,14 @@ class Lasting(Channel, Protocol):
     def end(self) -> None: ...
 
 
+class Repeating(Channel, Protocol):
+    """A channel that treats an announcement that a person asks for otherwise than one that is new."""
+
+    def send_again(self, outgoing: Outgoing) -> None:
+        """As `send`, for an announcement that a person asks for."""
+        ...
+
+
 class Testable(Channel, Protocol):
     """A channel that a person can try."""
 

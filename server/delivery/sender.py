@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeGuard
 
-from server.delivery.channel import Answered, Channel, Lasting, Later, Undeliverable, in_words
+from server.delivery.channel import Answered, Channel, Lasting, Later, Repeating, Undeliverable, in_words
 from server.domain.clock import SECOND_US
 from server.domain.errors import SectorwatchError
 from server.domain.records import DeadLetter, Outgoing
@@ -233,6 +233,7 @@ class Sender:
         letters = self._store.letters.asked(self.name, _BATCH)
         if not letters or not self._store.hold(self.name, self._claimant, _LEASE_US):
             return 0
+        send_again = self._channel.send_again if _is_repeating(self._channel) else self._channel.send
         begun_s = self._monotonic()
         count = 0
         for letter, outgoing in letters:
@@ -240,7 +241,7 @@ class Sender:
                 break
             try:
                 if outgoing is not None:  # else it is no longer kept
-                    self._channel.send(outgoing)
+                    send_again(outgoing)
             except (Answered, Undeliverable) as error:
                 self._store.letters.refused_again(letter.number, in_words(error))
                 self._on_failed(self.name)
@@ -310,3 +311,7 @@ class Sender:
 def is_lasting(channel: Channel) -> TypeGuard[Lasting]:
     """Whether a channel is one of those that are held."""
     return hasattr(channel, "refresh")
+
+
+def _is_repeating(channel: Channel) -> TypeGuard[Repeating]:
+    return hasattr(channel, "send_again")

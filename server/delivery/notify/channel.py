@@ -67,19 +67,12 @@ class NotifyChannel:
         """Nothing is open."""
 
     def send(self, outgoing: Outgoing) -> None:
-        """Decide what is told of an announcement. One that was heard before is asked for by a person: it goes at once.
-
-        Raises Answered where that fails.
-        """
+        """Decide what is told of an announcement."""
         now_us = self._around.clock()
-        if outgoing.seq <= self._memory.seq:
-            self._send_again(outgoing, now_us)
-            return
         if isinstance(outgoing, NoticeGiven):
             self._happenings.notice(outgoing.notice, now_us)
         else:
             self._happenings.hear(outgoing, now_us)
-        self._memory.seq = outgoing.seq
 
     def refresh(self) -> None:
         """Make what the time brings, and send one letter to each service. Raises NotSent where none takes any."""
@@ -167,7 +160,9 @@ class NotifyChannel:
         name = f"{letter.camera}-{at:%Y%m%d-%H%M%S}.{kind.rpartition('/')[2].replace('jpeg', 'jpg')}"
         return Message(title, text, picture, name, kind)
 
-    def _send_again(self, outgoing: Outgoing, now_us: int) -> None:
+    def send_again(self, outgoing: Outgoing) -> None:
+        """Send what a person asks for at once. Raises Answered."""
+        now_us = self._around.clock()
         line = self._line_again(outgoing, now_us)
         letter = Letter(
             line.text, line.site, line.at_us, now_us, [], line.place, line.event_id, line.frames, line.camera

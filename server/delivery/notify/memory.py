@@ -89,10 +89,9 @@ class Unwatched(msgspec.Struct):
 
 
 class Memory(msgspec.Struct):
-    """All of it. `seq` is the newest announcement that was heard, `heard` the first digits of the newest events."""
+    """All of it. `heard` is the first digits of the newest events."""
 
     version: int = VERSION
-    seq: int = 0
     letters: list[Letter] = []
     reported: dict[str, Reported] = {}
     heard: list[str] = []

@@ -180,6 +180,22 @@ def test_what_is_sent_again_on_request_does_not_count_as_a_first_sending(yard: Y
     assert len(channel.sent) == len(counted) + 1 == yard.store.last_seq() + 1
 
 
+def test_a_channel_that_has_heard_nothing_yet_knows_what_a_person_asks_for_from_what_is_new(yard: Yard) -> None:
+    class Repeats(Lasts):
+        def send_again(self, outgoing: Outgoing) -> None:
+            self.calls.append(f"again {outgoing.seq}")
+
+    channel = Repeats()
+    dispatcher = Dispatcher(yard.store, [channel], from_start=())
+    dispatcher.drain_once()
+    first = yard.store.events(after_seq=0)[0]
+    yard.store.letters.ask_events("lasting", [first.event.id])
+    drained(dispatcher)
+    assert f"again {first.seq}" in channel.calls
+    assert channel.sent == []
+    assert yard.store.letters.page("lasting") == []
+
+
 def test_a_slow_batch_ends_long_before_its_lease(yard: Yard) -> None:
     now = [0.0]
 

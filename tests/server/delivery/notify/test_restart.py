@@ -172,7 +172,7 @@ def test_what_another_version_remembered_is_left_aside(
 
 def test_the_form_of_what_is_remembered_stays_readable() -> None:
     text = (
-        '{"version":1,"seq":7,"letters":[{"text":"t","site":"s","at_us":1,"made_us":2,"urls":["env:A"],"place":"p",'
+        '{"version":1,"letters":[{"text":"t","site":"s","at_us":1,"made_us":2,"urls":["env:A"],"place":"p",'
         '"event_id":"e","frames":["f"],"camera":"c","is_digest":false}],"reported":{"e":{"line":"l","key":"k","site":"s",'
         '"kind":"presence_started","started_us":1,"at_us":1,"is_open":true,"withdrawn_us":null}},"heard":["e"],'
         '"rests":{"k":{"since_us":1,"until_us":2,"more":3}},"sent_us":[1],"tallies":[{"reason":"more","site":null,'

@@ -292,12 +292,12 @@ def test_what_a_person_asks_for_again_goes_at_once_whatever_the_hour(house: Make
     h = house(quiet=["18:00-19:00"])
     came = h.say(h.came())
     memory = h.channel.memory
-    h.channel.send(announcement(1, came))
+    h.channel.send_again(announcement(1, came))
     assert receiver.lines == ["18:12 person at gate/table (north-yard)"]
     assert h.channel.memory == memory
     receiver.status = 500
     with pytest.raises(Answered):
-        h.channel.send(announcement(1, came))
+        h.channel.send_again(announcement(1, came))
 
 
 def test_no_part_of_a_url_is_left_in_a_text() -> None:
