@@ -25,7 +25,7 @@ LONG_WAIT_S = 300.0
 
 def channels(settings: ServerSettings) -> Iterator[Finding]:
     """Checks that each channel of the settings can be made, is not behind, and has no dead letters."""
-    findings = list(_unknown_sites(settings))
+    findings = list(_unknown_names(settings))
     standings: list[Standing] = []
     with closing(store_of(settings)) as store:
         findings += _faults(settings, store)
@@ -57,15 +57,20 @@ def _surroundings(settings: ServerSettings, store: Store) -> Surroundings:
     return surroundings_alone(settings, store)
 
 
-def _unknown_sites(settings: ServerSettings) -> Iterator[Finding]:
-    """Checks that the sites that channels choose exist: a misspelled one would silence the channel."""
+def _unknown_names(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks that the sites and targets that channels choose exist: a misspelled one would silence the channel."""
     with known_sites(settings) as known:
         sites = frozenset([*known.sites(), *known.stored])
+        targets = frozenset(target for site in known.sites() for target in known.policy(site).targets)
     for name, table in settings.channels.items():
         for site in table.sites:
             if sites and site not in sites:
                 what = f"{name}: it sends events of site `{site}`, which is not known{suggest(site, sites)}"
                 yield Finding("warn", "channels", what, f"correct `sites` in [channels.{name}]")
+        for target in table.targets:
+            if targets and target not in targets:
+                what = f"{name}: it sends events of target `{target}`, which no site has{suggest(target, targets)}"
+                yield Finding("warn", "channels", what, f"correct `targets` in [channels.{name}]")
 
 
 def _findings(each: Standing) -> Iterator[Finding]:
@@ -74,6 +79,10 @@ def _findings(each: Standing) -> Iterator[Finding]:
     if each.dead_letters:
         what = f"{each.name}: {each.dead_letters} announcements could not be delivered"
         step = f"{letters} says why; then sectorwatch channels resend {each.name} --dead, or drop {each.name} --all"
+        if each.kind is None:
+            step = (
+                f"add [channels.{each.name}] to the settings to send them, or sectorwatch channels forget {each.name}"
+            )
         yield Finding("warn", "channels", what, step)
     if each.kind is None:
         return

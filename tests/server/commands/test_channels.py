@@ -291,6 +291,24 @@ def test_doctor_finds_dead_letters_failures_and_what_waits_for_long(config: Path
         assert any("phone: paused since" in w and "channels resume phone" in w for _, w in found(config))
 
 
+def test_doctor_sends_nobody_to_resend_on_a_channel_that_is_not_in_the_settings(
+    config: Path, yard: Yard, hooks: Hooks
+) -> None:
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text.replace(TABLE, ""), encoding="utf-8")
+    ((_, what),) = found(config)
+    assert what.endswith("add [channels.phone] to the settings to send them, or sectorwatch channels forget phone")
+
+
+def test_doctor_finds_a_target_of_a_channel_that_no_site_has(config: Path, yard: Yard, hooks: Hooks) -> None:
+    sites = config.parent / "sites"
+    text = config.read_text(encoding="utf-8")
+    config.write_text(f'sites_dir = "{sites}"\n{text}targets = ["persn", "person"]\n', encoding="utf-8")
+    findings = [what for _, what in found(config) if "target" in what]
+    assert len(findings) == 1
+    assert "phone: it sends events of target `persn`, which no site has; did you mean `person`?" in findings[0]
+
+
 def test_doctor_finds_a_site_of_a_channel_that_does_not_exist(config: Path, yard: Yard, hooks: Hooks) -> None:
     config.write_text(config.read_text(encoding="utf-8") + 'sites = ["yarde"]\n', encoding="utf-8")
     assert any(
