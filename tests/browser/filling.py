@@ -241,7 +241,9 @@ def _annotate(store: Store) -> None:
 
 
 def _send_heartbeats(store: Store, clock: ManualClock) -> None:
-    """The gate's agent is well; the shed's has been silent since a quarter past four."""
+    """The gate's agent is well for the two hours after its heartbeat; the shed's has been silent since a quarter past
+    four.
+    """
     hour = timedelta(hours=1)
     for camera, sent_at in (("gate", SUNDAY + 8 * hour), ("shed", SUNDAY + 4.2 * hour)):
         clock.now_us = microseconds(sent_at)
@@ -249,7 +251,7 @@ def _send_heartbeats(store: Store, clock: ManualClock) -> None:
         body = {
             "site": "yard",
             "camera": camera,
-            "agent": {"sent_at": sent, "started_at": sent - 30 * hour, "every_s": 60, "version": "0.3.0"},
+            "agent": {"sent_at": sent, "started_at": sent - 30 * hour, "every_s": 3600, "version": "0.3.0"},
             "state": "watching",
             "since": sent - 24 * hour,
             "last_frame_at": sent,

@@ -40,6 +40,9 @@ class Memory(msgspec.Struct, frozen=True):
     happenings: dict[str, frigate.Happening] = {}
 
 
+_memory = msgspec.json.Decoder(Memory)
+
+
 class Options(msgspec.Struct, frozen=True):
     """What is published, and as whom. `client_id` empty: one is chosen and remembered."""
 
@@ -89,7 +92,7 @@ class MqttChannel:
         known = self._memory
         if memory:
             try:
-                known = msgspec.json.decode(memory, type=Memory)
+                known = _memory.decode(memory)
             except msgspec.MsgspecError as error:
                 log.warning("memory not readable", extra={"channel": self.name, "error": str(error)})
         return replace(known, client_id=self._options.client_id or known.client_id)

@@ -104,6 +104,9 @@ class Memory(msgspec.Struct):
     is_unapproved: bool = False
 
 
+_memory = msgspec.json.Decoder(Memory)
+
+
 def encode(memory: Memory) -> str:
     """The memory as JSON."""
     return msgspec.json.encode(memory).decode()
@@ -112,7 +115,7 @@ def encode(memory: Memory) -> str:
 def decode(text: str) -> Memory | None:
     """The memory in this JSON; None where another version wrote it."""
     try:
-        memory = msgspec.json.decode(text, type=Memory)
+        memory = _memory.decode(text)
     except msgspec.MsgspecError:
         return None
     return memory if memory.version == VERSION else None

@@ -12,6 +12,7 @@ from flask import Flask
 from server.app.runtime import Runtime
 from server.delivery.log_channel import LogChannel
 from server.domain.errors import Conflict
+from server.domain.records import Outgoing
 from server.serving.swap import Swap
 from tests.server.swaps import PATIENCE_S, Doing, Shelf, batch, noticed, serving
 from tests.stand_ins import RecordingChannel
@@ -40,13 +41,19 @@ def test_a_golden_set_that_fails_while_serving_makes_the_server_unready_until_it
 def test_a_golden_set_that_fails_is_told_on_every_channel_and_so_is_that_it_passes_again(
     tmp_path: Path, shelf: Shelf
 ) -> None:
-    heard, log = RecordingChannel(), io.StringIO()
-    with serving(tmp_path, shelf, channels=[heard, LogChannel("text", log)]) as (_app, runtime):
+    class Logged(RecordingChannel):
+        def send(self, announcement: Outgoing) -> None:
+            LogChannel("text", log).send(announcement)
+            super().send(announcement)
+
+    heard, log, logged = RecordingChannel(), io.StringIO(), Logged("log")
+    with serving(tmp_path, shelf, channels=[heard, logged]) as (_app, runtime):
         for drifted in ({"a+b#0"}, {"a+b#0"}, set[str]()):
             shelf.drifted = drifted
             runtime.service.recheck()
         runtime.dispatcher.wake()
         heard.wait_for(3)
+        logged.wait_for(3)
     assert [(one.what, one.detail) for one in heard.notices[1:]] == [
         ("unapproved", "a+b#0 says `cat` instead of `person`"),
         ("approved", "answers as approved again"),
