@@ -14,9 +14,9 @@ from functools import partial
 from flask import Response, request
 from werkzeug.datastructures import MIMEAccept
 
+from server.analysis.exports import EVENTS, MEDIA_TYPES, Form, event_row, fault_of, pieces
 from server.domain.errors import NotAcceptable, RetryLater
 from server.domain.records import LoggedEvent
-from server.exports import EVENTS, MEDIA_TYPES, Form, event_row, fault_of, pieces
 from server.web.json_http import JSON
 
 AT_ONCE = 2

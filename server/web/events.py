@@ -24,11 +24,11 @@ from flask import Blueprint, Response, request
 
 from policies.events import Kind, instant, microseconds
 from policies.site.toml_errors import ready
+from server.analysis.exports import Form
 from server.delivery.gone_text import gone_lines
 from server.domain.errors import Conflict
 from server.domain.keeping import Gone
 from server.domain.records import LoggedEvent
-from server.exports import Form
 from server.web.auth import Authenticator
 from server.web.event_files import EventFiles, chosen_form, page_of
 from server.web.json_http import json_response, query_parameters

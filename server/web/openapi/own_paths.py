@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from policies.events import ORDER
-from server.exports import MEDIA_TYPES
+from server.analysis.exports import MEDIA_TYPES
 from server.web.json_http import JSON
 from server.web.openapi.operations import (
     IF_MATCH,

@@ -12,11 +12,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from server.analysis.exports import MEDIA_TYPES, Form
 from server.app import runtime_of
 from server.domain.keeping import Keep
-from server.exports import MEDIA_TYPES, Form
 from server.web import event_files
-from tests.server.exports.reading import read
+from tests.server.analysis.exports.reading import read
 from tests.server.web.test_events import token
 from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
 

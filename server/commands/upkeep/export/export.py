@@ -9,6 +9,10 @@ from typing import Literal, NamedTuple, get_args
 
 import click
 
+from server.analysis.exports import FORMS, TABLES, Form, Row, event_row, fault_of, pieces
+from server.analysis.exports.notes import kept_notes, watched_notes
+from server.analysis.exports.observation_rows import observation_rows
+from server.analysis.exports.occupancy_rows import Every, occupancy_rows
 from server.commands.cameras import find_cameras
 from server.commands.events import in_time
 from server.commands.options import Asked, Window, current_store, store_options, window_options
@@ -18,10 +22,6 @@ from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import ConfigurationError
 from server.domain.local_time import LocalTime, site_time
 from server.domain.records import CameraHead
-from server.exports import FORMS, TABLES, Form, Row, event_row, fault_of, pieces
-from server.exports.notes import kept_notes, watched_notes
-from server.exports.observation_rows import observation_rows
-from server.exports.occupancy_rows import Every, occupancy_rows
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -79,7 +79,7 @@ def command(
 
     `events` go by the time of confirmation. `observations` are all labels of all models. `occupancy` says for each
     interval how many seconds each sector was occupied, clear, unobserved, or is no longer kept. The columns are in
-    server/exports/README.md. Instants are UTC.
+    server/analysis/exports/README.md. Instants are UTC.
 
     What is no longer kept, and how long nobody watched, is said on standard error, and in Parquet's metadata. Parquet
     needs the extra `export`.

@@ -12,15 +12,15 @@ from typing import Any, Final, NamedTuple
 import click
 
 from server import __version__
+from server.analysis.exports.camtrap import OBSERVATION_TYPES, write_package
+from server.analysis.exports.camtrap import Asked as AskedPackage
+from server.analysis.exports.camtrap.kinds import ObservationType
+from server.analysis.exports.notes import kept_notes, watched_notes
 from server.commands.events import in_time
 from server.commands.options import Window, utc
 from server.domain.clock import now_us
 from server.domain.errors import ConfigurationError
 from server.domain.records import CameraHead, LoggedEvent
-from server.exports.camtrap import OBSERVATION_TYPES, write_package
-from server.exports.camtrap import Asked as AskedPackage
-from server.exports.camtrap.kinds import ObservationType
-from server.exports.notes import kept_notes, watched_notes
 from server.store import Store
 
 CAMTRAP: Final = "camtrap-dp"

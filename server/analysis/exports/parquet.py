@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow
 from pyarrow import parquet
 
-from server.exports.tables import Column, Kind, Row, Table
+from server.analysis.exports.tables import Column, Kind, Row, Table
 
 _ROWS = 2048
 """Rows that are Python's at once."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Literal, get_args
 
+from server.analysis.exports.tables import Row, Table
+from server.analysis.exports.text_forms import csv_pieces, json_pieces
 from server.domain.errors import ConfigurationError
-from server.exports.tables import Row, Table
-from server.exports.text_forms import csv_pieces, json_pieces
 
 Form = Literal["csv", "jsonl", "parquet"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -45,6 +45,6 @@ def pieces(form: Form, table: Table, rows: Iterable[Row], notes: Sequence[str] =
         return csv_pieces(table, rows)
     if form == "jsonl":
         return json_pieces(table, rows)
-    from server.exports.parquet import parquet_pieces  # with it comes pyarrow, which takes 60 MB
+    from server.analysis.exports.parquet import parquet_pieces  # with it comes pyarrow, which takes 60 MB
 
     return parquet_pieces(table, rows, notes)

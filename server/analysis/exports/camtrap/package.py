@@ -12,14 +12,14 @@ import msgspec
 
 from policies.events import instant, microseconds
 from policies.site.site_policy import SitePolicy
+from server.analysis.exports.camtrap import media
+from server.analysis.exports.camtrap.columns import SCHEMAS, TABLES, Row, Writer, writing, written
+from server.analysis.exports.camtrap.kinds import Kinds, ObservationType
+from server.analysis.exports.camtrap.media import Medium, Pictures
+from server.analysis.exports.camtrap.observations import deployment_of, frame_rows, presence_rows
+from server.analysis.exports.stretches import HOUR_US
 from server.domain.errors import Unknown, Unprocessable
 from server.domain.records import BurstFacts, CameraHead, LoggedEvent, Recorded
-from server.exports.camtrap import media
-from server.exports.camtrap.columns import SCHEMAS, TABLES, Row, Writer, writing, written
-from server.exports.camtrap.kinds import Kinds, ObservationType
-from server.exports.camtrap.media import Medium, Pictures
-from server.exports.camtrap.observations import deployment_of, frame_rows, presence_rows
-from server.exports.stretches import HOUR_US
 
 PolicyOf = Callable[[str], SitePolicy]
 _NOT_SHOWN = "Deployments say for how long nobody watched, and what is no longer kept."

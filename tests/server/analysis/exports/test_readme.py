@@ -11,10 +11,10 @@ import duckdb
 import pytest
 from click.testing import CliRunner
 
-from server import exports
 from server.__main__ import command
+from server.analysis import exports
+from server.analysis.exports import TABLES
 from server.commands.upkeep import export
-from server.exports import TABLES
 from server.store import open_store
 from tests.server.scenes import Yard, across
 from tests.stand_ins import ManualClock

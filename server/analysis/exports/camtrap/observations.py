@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from policies.events import Event, event_id, microseconds
 from policies.observation import Box, Observation, Prediction
 from policies.site.site_policy import SitePolicy
+from server.analysis.exports.camtrap.columns import Row, written
+from server.analysis.exports.camtrap.kinds import Kinds
 from server.domain.records import LoggedEvent, Recorded
-from server.exports.camtrap.columns import Row, written
-from server.exports.camtrap.kinds import Kinds
 
 PolicyOf = Callable[[str], SitePolicy]
 _Key = tuple[str, str, str | None, str]

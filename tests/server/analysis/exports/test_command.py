@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from server.__main__ import command
 from server.domain.keeping import DAY_US, Keep
 from server.store import open_store
-from tests.server.exports.reading import read
+from tests.server.analysis.exports.reading import read
 from tests.server.scenes import Yard, across, burst
 from tests.stand_ins import ManualClock
 

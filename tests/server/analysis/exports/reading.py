@@ -10,7 +10,7 @@ from typing import Any
 
 from pyarrow import BufferReader, parquet
 
-from server.exports import Row, Table, pieces
+from server.analysis.exports import Row, Table, pieces
 
 
 def read(content: bytes, form: str) -> list[dict[str, Any]]:

@@ -6,9 +6,9 @@ long the past is. The command and the API write the same pieces.
 
 from __future__ import annotations
 
-from server.exports.event_rows import event_row
-from server.exports.forms import FORMS, MEDIA_TYPES, Form, fault_of, pieces
-from server.exports.tables import EVENTS, OBSERVATIONS, OCCUPANCY, TABLES, Row, Table
+from server.analysis.exports.event_rows import event_row
+from server.analysis.exports.forms import FORMS, MEDIA_TYPES, Form, fault_of, pieces
+from server.analysis.exports.tables import EVENTS, OBSERVATIONS, OCCUPANCY, TABLES, Row, Table
 
 __all__ = [
     "EVENTS",

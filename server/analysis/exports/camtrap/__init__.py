@@ -4,7 +4,7 @@ kept pictures, and `datapackage.json`, which describes them.
 
 from __future__ import annotations
 
-from server.exports.camtrap.kinds import OBSERVATION_TYPES
-from server.exports.camtrap.package import Asked, Written, write_package
+from server.analysis.exports.camtrap.kinds import OBSERVATION_TYPES
+from server.analysis.exports.camtrap.package import Asked, Written, write_package
 
 __all__ = ["OBSERVATION_TYPES", "Asked", "Written", "write_package"]

@@ -14,10 +14,10 @@ import pytest
 from pyarrow import BufferReader, parquet, timestamp
 
 from policies.events import Event, Provenance, instant
+from server.analysis.exports import EVENTS, FORMS, MEDIA_TYPES, OCCUPANCY, TABLES, Form, Row, Table, event_row, pieces
+from server.analysis.exports import parquet as module
 from server.domain.records import LateBurst, LoggedEvent
-from server.exports import EVENTS, FORMS, MEDIA_TYPES, OCCUPANCY, TABLES, Form, Row, Table, event_row, pieces
-from server.exports import parquet as module
-from tests.server.exports.reading import read, written
+from tests.server.analysis.exports.reading import read, written
 from tests.server.scenes import START_US
 
 PLAIN = LoggedEvent(
@@ -131,7 +131,7 @@ def test_rows_are_read_as_they_are_written() -> None:
 def test_without_pyarrow_text_is_written_and_parquet_names_the_extra() -> None:
     script = (
         "import sys; sys.modules['pyarrow'] = None\n"
-        "from server.exports import OCCUPANCY, fault_of, pieces\n"
+        "from server.analysis.exports import OCCUPANCY, fault_of, pieces\n"
         "assert b''.join(pieces('csv', OCCUPANCY, [])).startswith(b'site,')\n"
         "print(fault_of('csv'), fault_of('parquet'))\n"
         "pieces('parquet', OCCUPANCY, [])"
@@ -142,9 +142,12 @@ def test_without_pyarrow_text_is_written_and_parquet_names_the_extra() -> None:
 
 
 def test_exports_load_pyarrow_only_for_parquet() -> None:
-    script = (
-        "import sys, server.exports as e; b''.join(e.pieces('jsonl', e.EVENTS, [])); print('pyarrow' in sys.modules)"
+    lines = (
+        "import sys, server.analysis.exports as e",
+        "b''.join(e.pieces('jsonl', e.EVENTS, []))",
+        "print('pyarrow' in sys.modules)",
     )
+    script = "\n".join(lines)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 

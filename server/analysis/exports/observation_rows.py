@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from policies.events import instant
 from policies.observation import Prediction
+from server.analysis.exports.stretches import Store, recorded_by_hour
+from server.analysis.exports.tables import Row, Value
 from server.domain.records import CameraHead, Recorded
-from server.exports.stretches import Store, recorded_by_hour
-from server.exports.tables import Row, Value
 
 
 def observation_rows(

@@ -16,13 +16,13 @@ from frictionless import Package
 
 from policies.observation import EnsembleInfo, ModelInfo, Observation, Prediction
 from server.__main__ import command
+from server.analysis.exports.camtrap.columns import TABLES
+from server.analysis.exports.camtrap.kinds import Kinds
+from server.analysis.exports.camtrap.observations import frame_rows
 from server.app import runtime_of
 from server.domain.records import Recorded
-from server.exports.camtrap.columns import TABLES
-from server.exports.camtrap.kinds import Kinds
-from server.exports.camtrap.observations import frame_rows
 from server.store import Store
-from tests.server.exports.camtrap_terms import PROFILE, SCHEMAS
+from tests.server.analysis.exports.camtrap_terms import PROFILE, SCHEMAS
 from tests.server.scenes import START_US
 from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from server.exports.tables import Kind, Row, Table
+from server.analysis.exports.tables import Kind, Row, Table
 
 ROWS = 500
 """Rows of a piece."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from policies.events import event_id, instant
+from server.analysis.exports.camtrap.columns import Row, written
+from server.analysis.exports.camtrap.observations import deployment_of
 from server.domain.kept_frames import KeptFrame
 from server.domain.records import BurstFacts
-from server.exports.camtrap.columns import Row, written
-from server.exports.camtrap.observations import deployment_of
 from server.frames import media_type
 
 _ENDINGS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/bmp": "bmp"}

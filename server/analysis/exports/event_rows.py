@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from policies.events import instant
+from server.analysis.exports.tables import Row
 from server.domain.records import LoggedEvent
-from server.exports.tables import Row
 
 
 def event_row(logged: LoggedEvent) -> Row:
