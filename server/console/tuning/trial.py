@@ -73,10 +73,6 @@ class Known:
     logged: tuple[Event, ...]
     left_out: int
 
-    @property
-    def has_annotations(self) -> bool:
-        return bool(self.truth.true or self.truth.false)
-
 
 @dataclass(frozen=True, slots=True)
 class Result:
