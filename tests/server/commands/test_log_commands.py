@@ -313,7 +313,7 @@ def test_db_upgrade_makes_the_tables_and_db_info_counts_what_is_in_them(tmp_path
     url = f"sqlite:///{tmp_path}/data/new.sqlite"
     result = CliRunner().invoke(db.command, ["upgrade", "--database", url])
     assert result.stdout == f"{url}: schema 0015 (was none)\n"
-    assert "schema    0014\n" in CliRunner().invoke(db.command, ["info", "--database", url]).stdout
+    assert "schema    0015\n" in CliRunner().invoke(db.command, ["info", "--database", url]).stdout
 
 
 def test_db_backup_makes_a_copy_that_opens(run: Callable[..., Result], url: str, tmp_path: Path) -> None:
