@@ -69,7 +69,7 @@ def _encode(data: bytes, decodable: bytes, frame_format: FrameFormat) -> Encoded
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8, as the server reads it (`server.domain.image_info`); 1 where there is none."""
+    """1 to 8, as the server reads it (`server.domain.pictures.image_info`); 1 where there is none."""
     try:
         value = image.getexif().get(ExifTags.Base.Orientation)
     except MemoryError:

@@ -14,12 +14,12 @@ from policies.events import Event, Kind, event_id, instant, microseconds
 from policies.site.site_policy import CameraPolicy
 from server.analysis.stored import Store
 from server.delivery.gone_text import gone_lines
-from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown, Unprocessable
 from server.domain.keeping import Gone
-from server.domain.local_time import site_time
 from server.domain.matching import Fact
 from server.domain.records import Annotation, EventRecord, Truth
+from server.domain.times.clock import SECOND_US
+from server.domain.times.local_time import site_time
 
 Answer = Literal["true", "false", "unsure"]
 Text = Annotated[str, msgspec.Meta(min_length=1, max_length=2000)]

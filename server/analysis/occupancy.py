@@ -10,9 +10,9 @@ from policies.occupancy import Occupancy, Span, timeline
 from policies.site.rules import Rules
 from policies.site.site_policy import CameraPolicy
 from server.analysis.stored import Store
-from server.domain.clock import SECOND_US
+from server.domain.folding.refold import steps
 from server.domain.records import Recorded
-from server.domain.refold import steps
+from server.domain.times.clock import SECOND_US
 
 AROUND_US = 120 * SECOND_US
 """Time on either side that is folded as well: a presence is known once confirmed, a gap by both its ends."""

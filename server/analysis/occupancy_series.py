@@ -15,10 +15,10 @@ from policies.occupancy import Interval, timeline
 from policies.site.site_policy import CameraPolicy, SitePolicy
 from server.analysis.day import SpanState
 from server.analysis.occupancy import AROUND_US, around_us
-from server.domain.clock import SECOND_US
+from server.domain.folding.refold import steps
 from server.domain.keeping import Gone
 from server.domain.records import BurstFacts, Checkpoint, Recorded
-from server.domain.refold import steps
+from server.domain.times.clock import SECOND_US
 
 PART_US = 3600 * SECOND_US
 """No part is longer. Its frames are in memory."""

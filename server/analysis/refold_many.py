@@ -17,8 +17,8 @@ from policies.site.rules import Movement, Presence, Rules
 from policies.site.site_policy import CameraPolicy, SitePolicy
 from policies.tracking.lifetime import OVERLOOKED_FACTOR
 from policies.tracking.track import Track
-from server.domain.clock import SECOND_US
 from server.domain.records import Recorded
+from server.domain.times.clock import SECOND_US
 
 HistoryFrom = Callable[[int], Iterable[Recorded]]
 """Gives a camera's frames from an instant (us) to the begin of the stretch of interest."""

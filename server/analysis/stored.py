@@ -9,7 +9,7 @@ from policies.fusion.judgement import Judgement
 from policies.site.site_policy import SitePolicy
 from server.delivery.visit_log import EventLog
 from server.domain.keeping import Gone
-from server.domain.kept_frames import FrameFate
+from server.domain.pictures.kept_frames import FrameFate
 from server.domain.records import (
     Annotation,
     BurstFacts,

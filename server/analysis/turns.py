@@ -13,8 +13,8 @@ from typing import Protocol
 from policies.fold import State, decode_state, initial_state
 from policies.occupancy import Interval, turned_since
 from policies.site.site_policy import SitePolicy
+from server.domain.folding.refold import steps
 from server.domain.records import Checkpoint, Recorded
-from server.domain.refold import steps
 
 
 class Past(Protocol):

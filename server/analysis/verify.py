@@ -21,9 +21,9 @@ from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, 
 from server.analysis.stored import Store
 from server.domain.burst import burst_digest
 from server.domain.errors import SectorwatchError, Unknown
+from server.domain.folding.refold import steps
 from server.domain.keeping import DAY_US
 from server.domain.records import BurstFacts, Checkpoint, EventRecord, PolicyRecord
-from server.domain.refold import steps
 
 START = Checkpoint(None, None)
 

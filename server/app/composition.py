@@ -34,10 +34,10 @@ from server.delivery.dispatcher import Dispatcher
 from server.delivery.factory import make_channels
 from server.delivery.log_channel import LogChannel
 from server.domain.burst import Burst, Limits
-from server.domain.clock import Clock, now_us
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.lateness import read_lateness
 from server.domain.records import KeptBurst
+from server.domain.times.clock import Clock, now_us
+from server.domain.times.lateness import read_lateness
 from server.frames import FrameKeeper, media_type, open_place, view
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from server.camera_status.reports import CameraReports
 from server.delivery.care import ChannelCare
 from server.delivery.dispatcher import Dispatcher
-from server.domain.clock import Clock
 from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import RetryLater, SectorwatchError
 from server.domain.keeping import FILLED, Space
+from server.domain.times.clock import Clock
 from server.engine import Load
 from server.frames import FrameKeeper
 from server.monitoring.metrics import Metrics

@@ -10,9 +10,9 @@ from server.camera_status.duplicate_agents import DuplicateAgents
 from server.camera_status.reports import CameraReports
 from server.camera_status.status import StatusThresholds
 from server.delivery.surroundings import Surroundings
-from server.domain.clock import Clock, now_us
 from server.domain.errors import ConfigurationError, RetryLater
-from server.domain.local_time import LocalTime, site_time, zone_of
+from server.domain.times.clock import Clock, now_us
+from server.domain.times.local_time import LocalTime, site_time, zone_of
 from server.frames import view
 from server.pipeline.site_policies import Sites
 from server.settings import ServerSettings

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from policies.events import microseconds
 from server.camera_status.heartbeat import Heartbeat
-from server.domain.clock import SECOND_US
+from server.domain.times.clock import SECOND_US
 
 _ALIVE_HEARTBEATS = 3
 """A run that misses this many heartbeats may still be alive."""

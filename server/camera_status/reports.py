@@ -18,8 +18,8 @@ from server.camera_status.duplicate_agents import DuplicateAgents
 from server.camera_status.heartbeat import Heartbeat, decode_heartbeat
 from server.camera_status.status import Condition, SectorState, StatusThresholds, condition_of, sectors_of
 from server.domain.burst import Aware
-from server.domain.clock import Clock
 from server.domain.records import BurstSpan, CameraActivity, StoredHeartbeat
+from server.domain.times.clock import Clock
 
 
 class LastBurst(msgspec.Struct, frozen=True):

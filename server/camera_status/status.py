@@ -23,8 +23,8 @@ from policies.fold import State
 from policies.occupancy import Occupancy, SectorOccupancy, current_occupancy, turned_since
 from policies.site.site_policy import CameraPolicy
 from server.camera_status.heartbeat import Heartbeat
-from server.domain.clock import SECOND_US
 from server.domain.records import BurstSpan, CameraActivity
+from server.domain.times.clock import SECOND_US
 
 _UNSEEN = frozenset({"blind", "paused", "finished", "stopped"})
 _USUAL_US = 60 * SECOND_US

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from policies.events import instant
-from server.domain.clock import SECOND_US
 from server.domain.records import CameraActivity, Marked
+from server.domain.times.clock import SECOND_US
 
 _OFF_US = 300 * SECOND_US
 """From here on a clock is wrong: bursts this far ahead wait."""

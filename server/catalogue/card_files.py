@@ -16,7 +16,7 @@ import msgspec
 
 from server.catalogue.card import CardCalibration, FileSource, InputForm, ModelCard, NpmSource, PackageSource, UrlSource
 from server.domain.errors import ConfigurationError
-from server.domain.text_files import UnreadableText, read_text
+from server.domain.files.text_files import UnreadableText, read_text
 
 _HERE = Path(__file__).parent
 SHIPPED = _HERE / "cards"

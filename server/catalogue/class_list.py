@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from server.catalogue.file_contents import text_misfit
 from server.domain.errors import ConfigurationError
-from server.domain.text_files import UnreadableText, read_text
+from server.domain.files.text_files import UnreadableText, read_text
 
 _NUMBERED = re.compile(r"(\d{1,6})(?:\s*[:=,;]\s*|\s+)(\S.*)")
 _SYNSET = re.compile(r"n\d{8}\s+(\S.*)")

@@ -15,7 +15,7 @@ import msgspec
 
 from policies.calibration import Row
 from server.domain.errors import ConfigurationError
-from server.domain.text_files import UnreadableText, read_text
+from server.domain.files.text_files import UnreadableText, read_text
 
 FORMAT = 2
 """Of the file. Format 1, of version 0.1, held digests of source text."""

@@ -18,8 +18,8 @@ from server.catalogue.card import FileSource, ModelCard, NpmSource, PackageSourc
 from server.catalogue.card_files import SHIPPED
 from server.catalogue.npm_registry import opened_npm_member
 from server.catalogue.package_index import opened_member
-from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, SectorwatchError
+from server.domain.files.atomic_files import replacing
 
 _log = logging.getLogger(__name__)
 

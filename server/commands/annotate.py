@@ -23,11 +23,11 @@ from server.commands.cameras import check_camera_is_stored, find_camera
 from server.commands.options import Instant, current_store, echo_lines, store_options, stretch
 from server.delivery.visit_log import Stretch
 from server.delivery.visits import events_by_time, visit_of
-from server.domain.clock import now_us
 from server.domain.errors import Unknown
-from server.domain.local_time import FORMS, read_when, site_time
 from server.domain.people import COMMAND_LINE
 from server.domain.records import Annotation
+from server.domain.times.clock import now_us
+from server.domain.times.local_time import FORMS, read_when, site_time
 from server.monitoring.logs import quoted
 from server.settings import ServerSettings
 from server.store import Store

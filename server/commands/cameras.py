@@ -15,8 +15,8 @@ from server.commands.options import Window
 from server.delivery.gone_text import NOT_KEPT, gone_lines
 from server.domain.errors import Unknown
 from server.domain.keeping import Gone
-from server.domain.local_time import LocalTime
 from server.domain.records import Annotation, CameraHead
+from server.domain.times.local_time import LocalTime
 from server.store import Store
 
 _USED = "a replay uses what was seen then"

@@ -15,8 +15,8 @@ from server.commands.cameras import find_cameras, gone_within, note_enlarged
 from server.commands.events import dated_lines
 from server.commands.folding import FoldTask, fold_policies, read_policy, run_tasks
 from server.commands.options import Asked, Window, current_store, echo_lines, store_options, window_options
-from server.domain.local_time import site_time
 from server.domain.records import CameraHead
+from server.domain.times.local_time import site_time
 from server.settings import ServerSettings
 from server.store import Store
 

@@ -8,7 +8,7 @@ import click
 
 from server.commands.folding import read_policy
 from server.domain.errors import ConfigurationError, Unknown
-from server.domain.text_files import shown
+from server.domain.files.text_files import shown
 from server.pipeline.site_files import PROPOSED
 from server.pipeline.site_policies import Sites
 from server.settings import ServerSettings

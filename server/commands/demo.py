@@ -20,7 +20,7 @@ from server.commands.events import VisitPrinter
 from server.commands.folding import read_policy
 from server.commands.local_stack import LocalStack
 from server.domain.errors import ConfigurationError
-from server.domain.local_time import LocalTime, zone_of
+from server.domain.times.local_time import LocalTime, zone_of
 from server.store import Store, open_store
 
 _LOOK_EVERY_S = 0.3

@@ -20,10 +20,10 @@ from server.delivery.event_text import EventText, Part, Piece, Places, Unwatched
 from server.delivery.lines import json_line, text_line
 from server.delivery.visit_log import Stretch
 from server.delivery.visits import Visit, begin_of, events_by_time, visits
-from server.domain.clock import now_us
 from server.domain.errors import RetryLater
-from server.domain.local_time import LocalTime, site_time
 from server.domain.records import LoggedEvent
+from server.domain.times.clock import now_us
+from server.domain.times.local_time import LocalTime, site_time
 from server.settings import ServerSettings
 from server.store import Store
 

@@ -10,8 +10,8 @@ from server.analysis.explain.text import as_lines, as_wire
 from server.commands.cameras import find_camera
 from server.commands.events import dated_lines
 from server.commands.options import Instant, current_store, echo_lines, store_options, utc
-from server.domain.clock import now_us
-from server.domain.local_time import FORMS, When, site_time
+from server.domain.times.clock import now_us
+from server.domain.times.local_time import FORMS, When, site_time
 from server.settings import ServerSettings
 
 

@@ -16,9 +16,9 @@ from policies.events import Event
 from policies.fold import decode_state
 from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, parse_site_policy
 from server.analysis.refold_many import EventsSince, FoldResult, exact_start, fold_history
+from server.domain.files.text_files import UnreadableText, read_text
+from server.domain.folding.refold import Step, steps
 from server.domain.records import Checkpoint
-from server.domain.refold import Step, steps
-from server.domain.text_files import UnreadableText, read_text
 from server.settings import processors
 from server.store import Store, open_store
 

@@ -21,10 +21,10 @@ from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.events import dated_lines
 from server.commands.folding import FoldTask, fold_many
 from server.commands.options import Instant, Window, current_store, echo_lines, store_options, stretch
-from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown, Unprocessable
-from server.domain.local_time import FORMS, LocalTime, When, site_time
 from server.domain.records import CameraHead
+from server.domain.times.clock import SECOND_US
+from server.domain.times.local_time import FORMS, LocalTime, When, site_time
 from server.settings import ServerSettings
 from server.store import Store
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from policies.events import instant, microseconds
-from server.domain.clock import now_us
 from server.domain.errors import ConfigurationError
-from server.domain.local_time import FORMS, LocalTime, When, read_when
+from server.domain.times.clock import now_us
+from server.domain.times.local_time import FORMS, LocalTime, When, read_when
 from server.frames import open_place
 from server.settings import ServerSettings, load_settings
 from server.store import Store, open_store

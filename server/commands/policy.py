@@ -9,10 +9,10 @@ import click
 
 from server.analysis.policy_diff import difference
 from server.commands.options import aligned, current_store, echo_lines, store_options
-from server.domain.local_time import LocalTime, site_time
+from server.domain.files.text_files import UnreadableText, read_text, shown
 from server.domain.people import COMMAND_LINE
 from server.domain.policy_versions import PolicyVersion
-from server.domain.text_files import UnreadableText, read_text, shown
+from server.domain.times.local_time import LocalTime, site_time
 from server.pipeline.site_policies import Sites
 from server.pipeline.site_versions import SiteVersions
 from server.settings import ServerSettings

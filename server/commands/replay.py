@@ -24,7 +24,7 @@ from server.delivery.gone_text import NOT_KEPT
 from server.delivery.lines import json_line, text_line
 from server.delivery.visits import Joiner, unlogged
 from server.domain.keeping import Gone
-from server.domain.local_time import LocalTime, site_time
+from server.domain.times.local_time import LocalTime, site_time
 from server.settings import ServerSettings
 from server.store import Store
 

@@ -19,10 +19,10 @@ from server.catalogue import ModelCard, cache_dir, can_pull, locate, lowered, re
 from server.commands.options import config_option, store_of
 from server.delivery.factory import make_channels
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
+from server.domain.files.private_files import make_private_folder, readable_by_others
+from server.domain.files.text_files import shown
 from server.domain.precision import check_execution
-from server.domain.private_files import make_private_folder, readable_by_others
 from server.domain.remembered import recall, remember
-from server.domain.text_files import shown
 from server.hosting.certificate import IN_CLEAR, USE_TLS, context_of
 from server.hosting.gunicorn_app import host
 from server.hosting.listening import listener

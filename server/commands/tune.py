@@ -42,8 +42,8 @@ from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.folding import FoldTask, fold_many
 from server.commands.options import Instant, Window, aligned, current_store, echo_lines, store_options, stretch
 from server.domain.errors import ConfigurationError, Unknown
-from server.domain.local_time import FORMS, LocalTime, When, site_time
 from server.domain.records import Annotation
+from server.domain.times.local_time import FORMS, LocalTime, When, site_time
 from server.settings import ServerSettings
 from server.store import Store
 

@@ -22,8 +22,8 @@ from policies.site.toml_schema import SITE_KEYS
 from server.catalogue import cache_dir, locate, parse_card, trust_fault
 from server.commands.options import cards_of, store_options
 from server.domain.errors import SectorwatchError
-from server.domain.private_files import holds_password, readable_by_others
-from server.domain.text_files import UnreadableText, read_text, shown
+from server.domain.files.private_files import holds_password, readable_by_others
+from server.domain.files.text_files import UnreadableText, read_text, shown
 from server.pipeline.remarks import enlarged_in_words, in_picture, remarks
 from server.pipeline.site_files import of_nobody
 from server.pipeline.site_policies import named_fault

@@ -9,8 +9,8 @@ from server.analysis.annotations import no_event, several
 from server.analysis.verify import Check, summary_of, verify
 from server.commands.events import dated_lines
 from server.commands.options import EXIT_NOT_KEPT, EXIT_OLDER, current_store, store_options
-from server.domain.local_time import site_time
 from server.domain.records import EventRecord
+from server.domain.times.local_time import site_time
 from server.settings import ServerSettings
 from server.store import Store
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from server.camera_status.reports import CameraReport
 from server.delivery.care import ChannelCare
-from server.domain.clock import Clock
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.local_time import LocalTime
+from server.domain.times.clock import Clock
+from server.domain.times.local_time import LocalTime
 from server.pipeline.site_policies import Sites
 from server.pipeline.site_versions import SiteVersions
 from server.replays import Replays

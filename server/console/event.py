@@ -28,8 +28,8 @@ from server.delivery.event_text import VERBS, EventText, plain, withdrawal
 from server.delivery.gone_text import gone_at
 from server.delivery.visits import Visit
 from server.domain.errors import ConfigurationError, RetryLater, Unknown
-from server.domain.local_time import LocalTime
 from server.domain.records import LoggedEvent
+from server.domain.times.local_time import LocalTime
 from server.web.openapi import Twin
 
 

@@ -15,7 +15,7 @@ from server.analysis.explain.explanation import FrameRecord
 from server.analysis.explain.scene import Mark, Path, Picture, SceneFrame, marks_of
 from server.analysis.explain.text import weighing_text, worth_showing
 from server.console.drawing import Arrow, Outline, Rectangle, Scale, outlines, ranked
-from server.domain.local_time import LocalTime
+from server.domain.times.local_time import LocalTime
 
 _REPEATS = "repeats a recent frame, as a stuck camera sends them: ignored"
 _REASONS = {

@@ -23,10 +23,10 @@ from server.console.access import Viewer
 from server.console.context import Context
 from server.console.pages import Pages, To, own_address
 from server.delivery.event_text import VERBS
-from server.domain.clock import SECOND_US
 from server.domain.errors import Malformed, Unknown
-from server.domain.local_time import LocalTime, read_when
 from server.domain.records import Annotation, LoggedEvent, Truth
+from server.domain.times.clock import SECOND_US
+from server.domain.times.local_time import LocalTime, read_when
 
 TAKEN_BACK = "taken back"
 """The note of an undo that leaves no answer: the event is unsure by it, and unjudged again. Where an earlier answer

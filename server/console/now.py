@@ -17,10 +17,10 @@ from server.console.access import Viewer
 from server.console.context import Context
 from server.console.drawing import Outline, outlines
 from server.console.pages import Pages
-from server.domain.clock import SECOND_US
 from server.domain.errors import ConfigurationError, RetryLater, Unknown
-from server.domain.kept_frames import KeptFrame
-from server.domain.local_time import LocalTime
+from server.domain.pictures.kept_frames import KeptFrame
+from server.domain.times.clock import SECOND_US
+from server.domain.times.local_time import LocalTime
 from server.web.openapi import Twin
 
 

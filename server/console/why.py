@@ -25,7 +25,7 @@ from server.console.judging import Option
 from server.console.pages import Pages
 from server.delivery.event_text import EventText
 from server.domain.errors import Unknown
-from server.domain.local_time import FORMS, LocalTime, read_when
+from server.domain.times.local_time import FORMS, LocalTime, read_when
 from server.web.openapi import Twin
 
 _Name = Annotated[str, msgspec.Meta(max_length=100)]

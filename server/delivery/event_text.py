@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple
 
 from policies.events import Event, Kind, microseconds
 from server.delivery.visits import Visit
-from server.domain.clock import SECOND_US
-from server.domain.local_time import LocalTime
 from server.domain.records import LoggedEvent
+from server.domain.times.clock import SECOND_US
+from server.domain.times.local_time import LocalTime
 
 WIDTH = 120
 BLIND_US = 30 * SECOND_US

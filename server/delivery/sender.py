@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeGuard
 
 from server.delivery.channel import Answered, Channel, Lasting, Later, Repeating, Undeliverable, in_words
-from server.domain.clock import SECOND_US
 from server.domain.errors import SectorwatchError
 from server.domain.records import DeadLetter, Outgoing
+from server.domain.times.clock import SECOND_US
 
 log = logging.getLogger(__name__)
 

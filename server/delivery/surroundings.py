@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from policies.site.site_policy import SitePolicy
 from server.camera_status.reports import CameraReport
-from server.domain.clock import Clock
-from server.domain.kept_frames import KeptFrame
-from server.domain.local_time import LocalTime
+from server.domain.pictures.kept_frames import KeptFrame
+from server.domain.times.clock import Clock
+from server.domain.times.local_time import LocalTime
 
 
 @dataclass(frozen=True, slots=True)

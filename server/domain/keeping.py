@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from policies.events import Event, microseconds
 from policies.site.toml_errors import suggest
-from server.domain.clock import SECOND_US
+from server.domain.times.clock import SECOND_US
 
 T = TypeVar("T")
 

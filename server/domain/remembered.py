@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from server.domain.atomic_files import replacing
-from server.domain.private_files import holds_password
+from server.domain.files.atomic_files import replacing
+from server.domain.files.private_files import holds_password
 
 FILE = "settings.json"
 

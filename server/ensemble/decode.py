@@ -4,10 +4,10 @@ These rules change labels:
 
 - Colours become 8-bit RGB as `Image.convert("RGB")` of Pillow converts them. CMYK is converted without a profile, alpha
   is dropped and not blended, a palette is looked up. 16-bit grey keeps its upper 8 bits.
-- The orientation is applied as `server.domain.image_info` reads it, so boxes and sectors are in the image as its size
-  for policies has it.
+- The orientation is applied as `server.domain.pictures.image_info` reads it, so boxes and sectors are in the image as
+  its size for policies has it.
 - A truncated image is an error. A JPEG without its end marker, or with stray bytes before its start, is none if all its
-  rows came, as `server.domain.jpeg_edges` tests. With an end marker, a JPEG is what libjpeg makes of it.
+  rows came, as `server.domain.pictures.jpeg_edges` tests. With an end marker, a JPEG is what libjpeg makes of it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from server.domain.errors import TooLarge, Unprocessable
-from server.domain.image_info import FORMATS, orientation_of, scans_of
-from server.domain.jpeg_edges import find_jpeg
+from server.domain.pictures.image_info import FORMATS, orientation_of, scans_of
+from server.domain.pictures.jpeg_edges import find_jpeg
 
 VERSION = 1
 """The version of these rules. Raise it when any image gives other pixels."""

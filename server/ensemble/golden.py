@@ -22,8 +22,8 @@ import msgspec
 from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
 from server.domain.ensemble_protocol import Answering, Answers
 from server.domain.errors import ConfigurationError, Refused, Unapproved
+from server.domain.files.text_files import UnreadableText, read_text
 from server.domain.precision import Execution
-from server.domain.text_files import UnreadableText, read_text
 
 FILE = "golden.json"
 SURE = 0.05

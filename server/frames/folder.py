@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from server.domain.private_files import PRIVATE_FILE, make_private_folder
+from server.domain.files.private_files import PRIVATE_FILE, make_private_folder
 from server.frames.names import LEFT_AFTER_S, OWNER, SMALL, digest_of
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 from server.domain.burst import Burst
 from server.domain.errors import RetryLater, SectorwatchError
 from server.domain.keeping import KeepFrames
-from server.domain.kept_frames import Kept, Picture
+from server.domain.pictures.kept_frames import Kept, Picture
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Literal, Protocol
 
-from server.domain.image_info import smaller
-from server.domain.jpeg_edges import SOI
+from server.domain.pictures.image_info import smaller
+from server.domain.pictures.jpeg_edges import SOI
 
 SMALL_PX = 320
 """The width of a small view; a picture that is no wider is its own."""

@@ -35,11 +35,11 @@ from policies.observation import Box, EnsembleInfo
 from policies.sensitivity import Vote
 from server.camera_status.heartbeat import Heartbeat
 from server.domain.burst import Burst
-from server.domain.clock import SECOND_US, Clock
 from server.domain.ensemble_protocol import Answers, Ensemble
 from server.domain.keeping import Space
-from server.domain.kept_frames import FrameTotals
+from server.domain.pictures.kept_frames import FrameTotals
 from server.domain.records import Announcement, ChannelState, KeptBurst, Outgoing
+from server.domain.times.clock import SECOND_US, Clock
 from server.frames.keeper import NotKept
 from server.monitoring.occupancy_metrics import MAX_SECTORS, OccupancyMetrics, WatchedCamera
 

@@ -27,13 +27,13 @@ from policies.fusion.judgement import Judgement
 from policies.observation import EnsembleInfo, Observation, Prediction
 from policies.site.site_policy import SitePolicy
 from server.domain.burst import Burst
-from server.domain.clock import SECOND_US, Clock
 from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import SectorwatchError, Unprocessable
-from server.domain.image_info import brightness_of, size_of
-from server.domain.lateness import DEFAULT_LATENESS
+from server.domain.folding.refold import TooLong, refold
+from server.domain.pictures.image_info import brightness_of, size_of
 from server.domain.records import Admitted, Checkpoint, Entry, Folded, KeptBurst, Known, Recorded
-from server.domain.refold import TooLong, refold
+from server.domain.times.clock import SECOND_US, Clock
+from server.domain.times.lateness import DEFAULT_LATENESS
 from server.pipeline.response import Receipt
 from server.pipeline.site_policies import Sites
 

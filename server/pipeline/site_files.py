@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
-from server.domain.text_files import SETTINGS_BYTES, UnreadableText, read_text
+from server.domain.files.text_files import SETTINGS_BYTES, UnreadableText, read_text
 
 SUFFIX = ".toml"
 PROPOSED = ".proposed"

@@ -16,7 +16,7 @@ from typing import Literal
 
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
-from server.domain.text_files import shown
+from server.domain.files.text_files import shown
 from server.pipeline.site_files import Edition, Fault, Look, look_at, order_of, read_edition
 
 log = logging.getLogger(__name__)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from policies.site.site_policy import SitePolicy, all_faults, parse_site_policy
-from server.domain.atomic_files import ForeignOwner, replacing
 from server.domain.errors import ConfigurationError, Conflict, SectorwatchError, Unknown, Unprocessable
+from server.domain.files.atomic_files import ForeignOwner, replacing
+from server.domain.files.text_files import SETTINGS_BYTES, UnreadableText, decoded, encoded, read_content, shown
 from server.domain.policy_versions import BY_FILE, PolicyVersion
-from server.domain.text_files import SETTINGS_BYTES, UnreadableText, decoded, encoded, read_content, shown
 from server.pipeline.site_files import SUFFIX
 from server.pipeline.site_policies import Sites
 

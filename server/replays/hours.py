@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from policies.events import Event
-from server.domain.clock import SECOND_US
+from server.domain.times.clock import SECOND_US
 from server.replays.job import Job, Replayed
 
 HOUR_US = 3600 * SECOND_US

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError
-from server.domain.private_files import PRIVATE_FILE, PRIVATE_FOLDER
-from server.domain.text_files import UnreadableText, read_text
+from server.domain.files.atomic_files import replacing
+from server.domain.files.private_files import PRIVATE_FILE, PRIVATE_FOLDER
+from server.domain.files.text_files import UnreadableText, read_text
 from server.settings import ServerSettings
 
 FILE = "ensemble.json"

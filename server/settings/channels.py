@@ -18,7 +18,7 @@ from msgspec import Meta
 from policies.events import Kind
 from policies.site.toml_errors import NAME, suggest
 from server.domain.errors import ConfigurationError
-from server.domain.private_files import holds_password
+from server.domain.files.private_files import holds_password
 
 LOG = "log"
 """The name of the channel that is always there."""

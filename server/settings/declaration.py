@@ -11,8 +11,8 @@ import platformdirs
 from msgspec import Meta
 
 from server.domain.keeping import FramesKept, Keep, KeepFrames, SiteKeeping
-from server.domain.lateness import DEFAULT as DEFAULT_LATENESS
-from server.domain.picture_header import Format
+from server.domain.pictures.picture_header import Format
+from server.domain.times.lateness import DEFAULT as DEFAULT_LATENESS
 from server.settings.channels import AnyChannel
 
 ENV_PREFIX = "SECTORWATCH_"

@@ -20,10 +20,10 @@ import msgspec
 from policies.site.toml_errors import suggest
 from policies.site.toml_lines import line_of
 from server.domain.errors import ConfigurationError
+from server.domain.files.text_files import SETTINGS_BYTES, UnreadableText, read_text
 from server.domain.keeping import site_faults
-from server.domain.lateness import read_lateness
 from server.domain.remembered import FILE, recall
-from server.domain.text_files import SETTINGS_BYTES, UnreadableText, read_text
+from server.domain.times.lateness import read_lateness
 from server.settings.channels import channel_faults, in_folder
 from server.settings.declaration import ENV_PREFIX, FIELDS, ServerSettings, help_of
 

@@ -22,9 +22,9 @@ from sqlalchemy import (
 )
 
 from policies.events import microseconds
-from server.domain.clock import SECOND_US
 from server.domain.errors import Conflict, Unknown
 from server.domain.records import Announcement, ChannelState, Notice, NoticeGiven, Outgoing, What
+from server.domain.times.clock import SECOND_US
 from server.store.bursts import read_facts
 from server.store.engine import reading, writing
 from server.store.event_rows import EVENT_COLUMNS, logged, read_rows

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, Row, Select, func, select, tuple_
 
 from policies.events import microseconds
-from server.domain.clock import Clock
 from server.domain.records import Checkpoint, LoggedEvent
+from server.domain.times.clock import Clock
 from server.domain.watching import Stay
 from server.store.care.derived import mending
 from server.store.engine import reading

@@ -17,9 +17,9 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, Select, null, or_, select, update
 
 from policies.events import Event, microseconds
-from server.domain.clock import SECOND_US
 from server.domain.errors import DatabaseDamaged, Unknown
 from server.domain.records import BurstFacts, LateBurst, LoggedEvent
+from server.domain.times.clock import SECOND_US
 from server.store.bursts import Doomed, names_in, read_camera, read_record
 from server.store.compact import (
     LOST,

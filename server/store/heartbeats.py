@@ -6,8 +6,8 @@ from functools import partial
 
 from sqlalchemy import and_, insert, select, update
 
-from server.domain.clock import SECOND_US
 from server.domain.records import CameraActivity, StoredHeartbeat
+from server.domain.times.clock import SECOND_US
 from server.store.bursts import last_set_aside, newest_spans, read_heads, waiting_cameras
 from server.store.care.derived import mending
 from server.store.engine import reading, writing

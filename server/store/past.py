@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Engine, ScalarSelect, func, select
 
 from policies.events import Event
-from server.domain.clock import Clock
 from server.domain.records import Annotation, BurstFacts, Checkpoint, EventRecord, LoggedEvent, PolicyRecord
+from server.domain.times.clock import Clock
 from server.domain.watching import Watching
 from server.store.bursts import Looks, find_bursts, longest_us, meeting, newest_burst, read_facts
 from server.store.compact import EventId

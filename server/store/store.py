@@ -14,7 +14,6 @@ from sqlalchemy import Connection, Engine, func, select
 from policies.fusion.judgement import Judgement
 from policies.observation import Observation
 from policies.site.site_policy import SitePolicy
-from server.domain.clock import Clock, now_us
 from server.domain.errors import ConfigurationError, Conflict, DatabaseDamaged, RetryLater, Unknown
 from server.domain.records import (
     CameraHead,
@@ -24,6 +23,7 @@ from server.domain.records import (
     Marked,
     Recorded,
 )
+from server.domain.times.clock import Clock, now_us
 from server.store.annotations import Annotations
 from server.store.bursts import (
     convert,

@@ -9,7 +9,7 @@ from policies.events import instant
 from policies.site.toml_errors import ready
 from server.camera_status.reports import CameraReport, CameraReports
 from server.domain.burst import Aware
-from server.domain.clock import Clock
+from server.domain.times.clock import Clock
 from server.web.auth import Authenticator
 from server.web.json_http import json_response, query_parameters
 

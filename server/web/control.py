@@ -21,9 +21,9 @@ from pathlib import Path
 import msgspec
 from flask import Flask, Response, request
 
-from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, Unauthorized
-from server.domain.private_files import PRIVATE_FILE, PRIVATE_FOLDER
+from server.domain.files.atomic_files import replacing
+from server.domain.files.private_files import PRIVATE_FILE, PRIVATE_FOLDER
 from server.serving.service import InService, Service
 from server.serving.swap import Swap
 from server.web import problem_json

@@ -20,7 +20,7 @@ from policies.events import Event, instant, microseconds
 from policies.observation import Observation
 from policies.site.toml_errors import ready
 from server.domain.errors import NoLongerKept, RetryLater, Unauthorized, Unknown
-from server.domain.kept_frames import FrameFate, KeptFrame
+from server.domain.pictures.kept_frames import FrameFate, KeptFrame
 from server.domain.records import EventRecord
 from server.web.auth import Authenticator, Permissions
 from server.web.json_http import json_response, query_parameters

@@ -11,8 +11,8 @@ from flask import Blueprint, Response, request
 from policies.events import microseconds
 from server.camera_status.duplicate_agents import DuplicateAgents
 from server.camera_status.heartbeat import Heartbeat, decode_heartbeat, heartbeat_source
-from server.domain.clock import Clock
 from server.domain.records import StoredHeartbeat
+from server.domain.times.clock import Clock
 from server.web.admission import Admission
 from server.web.auth import Authenticator
 from server.web.json_http import declared_bytes, json_body

@@ -14,7 +14,7 @@ from policies.observation import EnsembleInfo
 from policies.site.toml_errors import ready
 from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import RetryLater
-from server.domain.text_files import shown
+from server.domain.files.text_files import shown
 from server.pipeline.remarks import nearest_site, remarks
 from server.pipeline.site_policies import InForce, Standing
 from server.web.auth import Authenticator

@@ -34,8 +34,8 @@ from PIL import Image
 from policies.events import instant
 from policies.site.site_policy import parse_site_policy
 from server.app import create_app
-from server.domain.clock import SECOND_US
-from server.domain.refold import refold
+from server.domain.folding.refold import refold
+from server.domain.times.clock import SECOND_US
 from server.hosting.gunicorn_app import host
 from server.settings import ServerSettings
 from server.store import Store, open_store

@@ -17,7 +17,7 @@ from typing import Any
 import click
 import msgspec
 
-from server.domain.clock import SECOND_US
+from server.domain.times.clock import SECOND_US
 from server.store import open_store
 from tests.server import new_sqlite
 from tests.server.delivery.mqtt.brokers import Broker, Consumer

@@ -26,8 +26,8 @@ from policies.observation import Box, EnsembleInfo, ModelInfo, Observation, Pred
 from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.commands.folding import FoldTask, fold_as_accepted, fold_policies, run_tasks
 from server.domain.burst import Agent, Burst, CameraClock, Frame
+from server.domain.folding.refold import refold
 from server.domain.records import Entry
-from server.domain.refold import refold
 from server.store import Store, open_store
 
 BURST = 10

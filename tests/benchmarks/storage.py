@@ -36,8 +36,8 @@ from policies.fusion.judge import judge
 from policies.observation import EnsembleInfo, Observation
 from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.domain.burst import Agent, Burst, CameraClock, Frame, burst_digest
+from server.domain.folding.refold import refold
 from server.domain.records import Entry
-from server.domain.refold import refold
 from server.store import Store, open_store
 from tests.benchmarks.replay import _ENSEMBLE, BURST, START_US, WALK_S, Answers, answers, site
 

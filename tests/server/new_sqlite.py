@@ -10,7 +10,7 @@ from contextlib import closing
 from functools import cache
 from pathlib import Path
 
-from server.domain.private_files import make_private_database
+from server.domain.files.private_files import make_private_database
 from server.store import open_store
 
 _VARIABLE = "TESTS_NEW_SQLITE"

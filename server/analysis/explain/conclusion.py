@@ -16,7 +16,7 @@ from server.analysis.explain.explanation import Explanation, FrameRecord
 from server.analysis.explain.votes import Ballot, Weighing, nearness
 from server.delivery.event_text import VERBS, duration
 from server.delivery.gone_text import NOT_KEPT, gone_at
-from server.domain.local_time import LocalTime
+from server.domain.times.local_time import LocalTime
 
 _NAMED = 3
 

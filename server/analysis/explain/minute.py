@@ -16,9 +16,9 @@ from server.analysis.explain.explanation import Explanation, explain
 from server.analysis.gaps import Causes
 from server.analysis.stored import Store as ReadStore
 from server.camera_status.heartbeat import decode_heartbeat
-from server.domain.clock import SECOND_US
-from server.domain.local_time import LocalTime
 from server.domain.records import StoredHeartbeat
+from server.domain.times.clock import SECOND_US
+from server.domain.times.local_time import LocalTime
 
 MINUTE_US = 60 * SECOND_US
 _LOOK_BACK = 100

@@ -21,10 +21,10 @@ from policies.site.site_policy import CameraPolicy
 from policies.tracking.track import Track
 from server.analysis.explain.arithmetic import Arithmetic, arithmetic_of, nearest
 from server.analysis.explain.minute import Store
-from server.domain.clock import SECOND_US
-from server.domain.kept_frames import FrameFate
+from server.domain.folding.refold import steps
+from server.domain.pictures.kept_frames import FrameFate
 from server.domain.records import Checkpoint, LoggedEvent, Recorded
-from server.domain.refold import steps
+from server.domain.times.clock import SECOND_US
 
 Picture = Literal["kept", "no_longer_kept", "never_kept"]
 

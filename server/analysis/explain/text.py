@@ -15,8 +15,8 @@ from server.analysis.explain.votes import Ballot, Weighing, nearness
 from server.analysis.gaps import Gap
 from server.delivery.event_text import EventText, withdrawal
 from server.delivery.gone_text import gone_lines
-from server.domain.local_time import MACHINE_TIME, LocalTime
 from server.domain.records import BurstFacts, LoggedEvent
+from server.domain.times.local_time import MACHINE_TIME, LocalTime
 
 
 def as_lines(

@@ -9,8 +9,8 @@ from policies.events import instant
 from server.analysis.day import SpanState
 from server.analysis.exports.tables import Row
 from server.analysis.occupancy_series import LaneSpan, Store, occupancy_series
-from server.domain.clock import SECOND_US
 from server.domain.records import CameraHead
+from server.domain.times.clock import SECOND_US
 
 Every = Literal["1min", "5min", "1h"]
 EVERY_US: dict[Every, int] = {"1min": 60 * SECOND_US, "5min": 300 * SECOND_US, "1h": 3600 * SECOND_US}

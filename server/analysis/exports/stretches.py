@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from server.domain.clock import SECOND_US
 from server.domain.records import BurstFacts, CameraHead, Recorded
+from server.domain.times.clock import SECOND_US
 
 HOUR_US = 3600 * SECOND_US
 """No burst lasts longer: `server.domain.burst.Limits`."""

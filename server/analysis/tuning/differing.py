@@ -14,8 +14,8 @@ from server.analysis.compare import compared
 from server.analysis.explain.votes import Weighing, nearness, weighing_of
 from server.analysis.tuning.past import WITHIN_S
 from server.delivery.visits import Joiner, Visit
-from server.domain.clock import SECOND_US
 from server.domain.records import LoggedEvent
+from server.domain.times.clock import SECOND_US
 
 _LONGEST_US = 60 * SECOND_US
 """So much of a happening is looked at: its begin, where it is settled whether it counts."""

@@ -12,10 +12,10 @@ from policies.site.site_policy import SitePolicy
 from policies.site.targets import can_vote
 from server.analysis.stored import Store
 from server.analysis.tuning.candidates import Place
-from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown
 from server.domain.keeping import Gone
 from server.domain.records import Annotation
+from server.domain.times.clock import SECOND_US
 
 HOUR_US = 3600 * SECOND_US
 DAY_US = 24 * HOUR_US

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from server.commands.doctor.finding import Finding
 from server.domain.errors import SectorwatchError
-from server.domain.private_files import holds_password, readable_by_others
+from server.domain.files.private_files import holds_password, readable_by_others
+from server.domain.files.text_files import UnreadableText, read_text, shown
 from server.domain.remembered import recall
-from server.domain.text_files import UnreadableText, read_text, shown
 from server.hosting.certificate import IN_CLEAR, USE_TLS, context_of, fingerprint, remarks
 from server.hosting.listening import listener
 from server.hosting.self_signed import Pair

@@ -13,8 +13,8 @@ from server.commands.options import store_of, utc
 from server.delivery.care import ChannelCare, Standing
 from server.delivery.factory import make_channels
 from server.delivery.surroundings import Surroundings
-from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import ConfigurationError, SectorwatchError
+from server.domain.times.clock import SECOND_US, now_us
 from server.settings import ServerSettings
 from server.store import Store
 

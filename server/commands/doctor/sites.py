@@ -10,7 +10,7 @@ from policies.observation import EnsembleInfo
 from server.commands.doctor.finding import Finding
 from server.commands.doctor.models import known_cards
 from server.domain.errors import SectorwatchError
-from server.domain.text_files import shown
+from server.domain.files.text_files import shown
 from server.pipeline.remarks import enlarged_in_words
 from server.pipeline.site_policies import Sites
 from server.settings import ServerSettings

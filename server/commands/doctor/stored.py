@@ -15,11 +15,11 @@ from server.camera_status.time_faults import time_faults
 from server.commands.doctor.finding import Finding
 from server.commands.doctor.sites import known_sites
 from server.commands.options import store_of, utc
-from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import ConfigurationError, DatabaseDamaged, SectorwatchError
 from server.domain.keeping import FILLED, Space
-from server.domain.lateness import read_lateness
 from server.domain.records import StoredHeartbeat
+from server.domain.times.clock import SECOND_US, now_us
+from server.domain.times.lateness import read_lateness
 from server.frames import place_fault
 from server.settings import ServerSettings
 from server.store import Store, open_store

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from server.commands.options import Instant, aligned, current_store, echo_lines, store_options
-from server.domain.clock import now_us
-from server.domain.local_time import FORMS, When, site_time
 from server.domain.people import AuditLine
+from server.domain.times.clock import now_us
+from server.domain.times.local_time import FORMS, When, site_time
 from server.settings import ServerSettings
 
 

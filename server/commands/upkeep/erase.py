@@ -10,8 +10,8 @@ import click
 from server.commands.cameras import find_cameras
 from server.commands.options import Instant, current_store, echo_lines, store_options, stretch
 from server.domain.keeping import Erasure
-from server.domain.local_time import FORMS, LocalTime, When, site_time
 from server.domain.people import COMMAND_LINE
+from server.domain.times.local_time import FORMS, LocalTime, When, site_time
 from server.settings import ServerSettings
 from server.store import Store
 

@@ -10,7 +10,7 @@ from policies.events import microseconds
 from server.commands.options import aligned, current_store, echo_lines, store_options
 from server.commands.verify import event_record
 from server.domain.errors import ConfigurationError, Unknown
-from server.domain.local_time import site_time
+from server.domain.times.local_time import site_time
 from server.frames import media_type
 from server.settings import ServerSettings
 from server.store import visit_stretches

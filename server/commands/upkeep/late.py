@@ -9,8 +9,8 @@ import click
 from server.commands.cameras import find_camera
 from server.commands.options import Instant, aligned, current_store, echo_lines, store_options, stretch
 from server.domain.errors import Unknown
-from server.domain.local_time import FORMS, When, site_time
 from server.domain.people import COMMAND_LINE
+from server.domain.times.local_time import FORMS, When, site_time
 from server.settings import ServerSettings
 from server.store import Store
 

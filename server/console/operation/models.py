@@ -18,10 +18,10 @@ from server.catalogue.lock import read_lock
 from server.console.access import Viewer
 from server.console.context import Context
 from server.console.pages import Pages
-from server.domain.clock import SECOND_US
 from server.domain.errors import ConfigurationError, RetryLater
-from server.domain.local_time import LocalTime, site_time
 from server.domain.records import LoggedEvent, Notice, Noticed
+from server.domain.times.clock import SECOND_US
+from server.domain.times.local_time import LocalTime, site_time
 from server.web.openapi import Twin
 
 WEEKS = 8

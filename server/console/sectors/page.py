@@ -17,10 +17,10 @@ from server.console.pages import NoQuery, Pages
 from server.console.sectors.preview import DrawForm, Paths, Preview, paths_of, previewed
 from server.console.sectors.shapes import Fault, Shapes, faults_of, shapes_of
 from server.domain.errors import ConfigurationError, RetryLater, Unknown
-from server.domain.local_time import LocalTime
+from server.domain.files.text_files import shown
 from server.domain.policy_versions import PolicyVersion
 from server.domain.policy_versions import Standing as VersionStanding
-from server.domain.text_files import shown
+from server.domain.times.local_time import LocalTime
 from server.pipeline.site_policies import InForce
 from server.web.openapi import Twin
 

@@ -20,7 +20,7 @@ from server.console.sectors.shapes import MOST_BYTES, Fault, faults_of
 from server.console.sectors.stretch import day_to_try
 from server.delivery.visits import Joiner, unlogged
 from server.domain.errors import SectorwatchError
-from server.domain.local_time import LocalTime
+from server.domain.times.local_time import LocalTime
 from server.replays import Job, Replayed
 
 MOST_PATHS = 300

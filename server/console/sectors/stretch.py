@@ -6,8 +6,8 @@ from datetime import datetime, time, timedelta
 from typing import NamedTuple
 
 from server.console.context import Context
-from server.domain.clock import SECOND_US
-from server.domain.local_time import LocalTime
+from server.domain.times.clock import SECOND_US
+from server.domain.times.local_time import LocalTime
 
 _MINUTE_US = 60 * SECOND_US
 

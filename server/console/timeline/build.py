@@ -28,11 +28,11 @@ from server.console.words import spelled
 from server.delivery.event_text import EventText, Places
 from server.delivery.visit_log import Stretch
 from server.delivery.visits import Visit, some_visits
-from server.domain.clock import SECOND_US
 from server.domain.errors import Malformed
 from server.domain.keeping import Gone
-from server.domain.local_time import LocalTime
 from server.domain.records import LoggedEvent
+from server.domain.times.clock import SECOND_US
+from server.domain.times.local_time import LocalTime
 from server.store import Store
 
 ROWS = 50

@@ -11,8 +11,8 @@ import msgspec
 from server.console.access import Viewer
 from server.console.context import Context
 from server.console.pages import Pages
-from server.domain.local_time import LocalTime
 from server.domain.records import LoggedEvent
+from server.domain.times.local_time import LocalTime
 from server.web.openapi import Twin
 
 MOST = 50

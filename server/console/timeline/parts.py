@@ -14,9 +14,9 @@ from server.analysis.day import CameraDay, DaySpan, Lane, SpanState
 from server.console.words import counted
 from server.delivery.event_text import EventText, duration
 from server.delivery.visits import Visit
-from server.domain.clock import SECOND_US
-from server.domain.local_time import LocalTime
 from server.domain.records import LoggedEvent
+from server.domain.times.clock import SECOND_US
+from server.domain.times.local_time import LocalTime
 from server.domain.watching import Unseen
 
 CELL_US = 90 * SECOND_US

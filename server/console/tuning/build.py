@@ -22,8 +22,8 @@ from server.console.tuning.page import Choice, Progress, State, Tune, TuneModel,
 from server.console.tuning.place import Found, Stretch, in_field, newest_day, stretch_of
 from server.console.tuning.trial import Asked, Known, Result, Trials
 from server.domain.errors import SectorwatchError
-from server.domain.local_time import LocalTime
 from server.domain.matching import fact_of
+from server.domain.times.local_time import LocalTime
 from server.replays import Hour, hours_of
 
 _NOTHING = Result((), 0, "", None, 0, (), is_complete=True)

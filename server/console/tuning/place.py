@@ -12,8 +12,8 @@ from server.analysis.tuning.past import DAY_US, HOUR_US, place_of, voters_of
 from server.console.context import Context
 from server.console.tuning.address import MOST_MODELS, TuneQuery
 from server.domain.errors import Malformed, RetryLater, Unknown
-from server.domain.local_time import LocalTime, read_when
 from server.domain.records import CameraHead
+from server.domain.times.local_time import LocalTime, read_when
 
 MOST_DAYS = 31
 FORM = "%Y-%m-%dT%H:%M"

@@ -15,8 +15,8 @@ from server.console.tuning.build import candidate_of
 from server.console.tuning.page import TuneVersion
 from server.console.tuning.place import Found, found
 from server.domain.errors import Unprocessable
-from server.domain.local_time import LocalTime
 from server.domain.policy_versions import PolicyVersion
+from server.domain.times.local_time import LocalTime
 
 
 class TuneForm(msgspec.Struct, frozen=True):

@@ -30,8 +30,8 @@ from server.analysis.tuning.scoring import Truth, truth_of
 from server.console.context import Context
 from server.console.tuning.page import Strip, TuneBallot, TunePicture
 from server.delivery.event_text import VERBS
-from server.domain.clock import SECOND_US
-from server.domain.local_time import LocalTime
+from server.domain.times.clock import SECOND_US
+from server.domain.times.local_time import LocalTime
 from server.replays import Hour, HourByHour, Hours, Tried, hours_of
 
 SHOWN = 12

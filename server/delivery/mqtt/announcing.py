@@ -12,8 +12,8 @@ from server.delivery.lines import json_line
 from server.delivery.mqtt.discovery import MOVEMENTS, SECTOR_MOVEMENTS
 from server.delivery.mqtt.session import Message
 from server.delivery.mqtt.topics import Topics
-from server.domain.clock import SECOND_US
 from server.domain.records import Announcement, LoggedEvent, NoticeGiven
+from server.domain.times.clock import SECOND_US
 
 
 def event_messages(topics: Topics, announcement: Announcement, now_us: int, fresh_s: float) -> Iterator[Message]:

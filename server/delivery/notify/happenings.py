@@ -9,8 +9,8 @@ from server.delivery.choice import Choice
 from server.delivery.notify import wording
 from server.delivery.notify.memory import ID_DIGITS, MOST_HEARD, Memory, Reported, Rest, prune_reported, prune_rests
 from server.delivery.notify.post import Line, Post
-from server.domain.clock import SECOND_US
 from server.domain.records import Announcement, Notice
+from server.domain.times.clock import SECOND_US
 from server.settings.channels import NotifySettings
 
 _DOUBT_US = 10 * SECOND_US

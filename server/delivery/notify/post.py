@@ -21,8 +21,8 @@ from server.delivery.notify.memory import (
     Tally,
 )
 from server.delivery.notify.quiet import is_quiet, read_hours
-from server.domain.clock import SECOND_US
-from server.domain.local_time import MACHINE_TIME, LocalTime
+from server.domain.times.clock import SECOND_US
+from server.domain.times.local_time import MACHINE_TIME, LocalTime
 from server.settings.channels import NotifySettings
 
 log = logging.getLogger(__name__)

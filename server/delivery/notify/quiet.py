@@ -7,7 +7,7 @@ from datetime import time
 from typing import NamedTuple
 
 from policies.site.schedule import DAYS
-from server.domain.local_time import LocalTime
+from server.domain.times.local_time import LocalTime
 
 
 class Hours(NamedTuple):

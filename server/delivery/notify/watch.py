@@ -14,7 +14,7 @@ from server.delivery.notify import wording
 from server.delivery.notify.happenings import is_camera_muted, is_sector_muted
 from server.delivery.notify.memory import Memory, Unwatched
 from server.delivery.notify.post import Line, Post
-from server.domain.clock import SECOND_US
+from server.domain.times.clock import SECOND_US
 from server.settings.channels import NotifySettings
 
 _EVERY_US = 10 * SECOND_US

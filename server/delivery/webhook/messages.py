@@ -18,8 +18,8 @@ from server.delivery.lines import json_line, notice_line, text_line
 from server.delivery.webhook.samples import samples
 from server.delivery.webhook.template import Template, TemplateFault
 from server.domain.errors import ConfigurationError
+from server.domain.files.text_files import SETTINGS_BYTES, UnreadableText, read_text
 from server.domain.records import Announcement, NoticeGiven, Outgoing
-from server.domain.text_files import SETTINGS_BYTES, UnreadableText, read_text
 from server.settings.channels import WebhookSettings
 
 SOURCE = "/sectorwatch"

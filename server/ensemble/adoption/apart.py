@@ -1,7 +1,7 @@
 """Examines a file in a child process, so that a file that runs code changes nothing and ends.
 
 The child runs in an empty folder and an environment without secrets, makes no file beyond that folder and none with
-content (`server.domain.confinement`), and is ended with all that it started when its time is over.
+content (`server.domain.files.confinement`), and is ended with all that it started when its time is over.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from server.ensemble.adoption.examination import Question, Seen, check_unread
 _answer_line = msgspec.json.Decoder(Answer)
 
 _PROGRAM = """
-from server.domain.confinement import confine_writing
+from server.domain.files.confinement import confine_writing
 confined = confine_writing(".")
 from server.ensemble.adoption.child import main
 main(confined)

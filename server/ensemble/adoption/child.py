@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from server.domain.confinement import Confined, limit_use
 from server.domain.errors import ConfigurationError, SectorwatchError
+from server.domain.files.confinement import Confined, limit_use
 from server.ensemble.adoption.examination import Question, Seen, examine
 from server.ensemble.faults import in_short
 

@@ -16,11 +16,11 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, delete, func, insert, select, update
 
 from policies.fold import encode_state
-from server.domain.checkpoints import thin_before, to_prune
-from server.domain.clock import SECOND_US
 from server.domain.errors import Unknown
+from server.domain.folding.checkpoints import thin_before, to_prune
+from server.domain.folding.refold import WORK_OF_A_THING, Step, steps
 from server.domain.records import BurstFacts, CameraHead, Checkpoint, Folded
-from server.domain.refold import WORK_OF_A_THING, Step, steps
+from server.domain.times.clock import SECOND_US
 from server.store.bursts.burst_log import find_bursts, longest_us, read_frames
 from server.store.bursts.records import Camera, read_camera, record_end_us
 from server.store.compact import pack_state

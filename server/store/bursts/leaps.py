@@ -20,7 +20,7 @@ from sqlalchemy import (
     select,
 )
 
-from server.domain.clock import SECOND_US
+from server.domain.times.clock import SECOND_US
 from server.store.schema import burst_records
 
 SAMPLE_US = 180 * SECOND_US

@@ -15,8 +15,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, bindparam, select
 from policies.fusion.judgement import Judgement
 from policies.observation import EnsembleInfo, Observation, Prediction
 from server.domain.burst import Limits
-from server.domain.clock import SECOND_US
 from server.domain.records import BurstFacts, Recorded
+from server.domain.times.clock import SECOND_US
 from server.store.rows import Versions
 from server.store.schema import bursts, decisions, observations
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, Conflict, DatabaseDamaged
-from server.domain.private_files import PRIVATE_FILE
+from server.domain.files.atomic_files import replacing
+from server.domain.files.private_files import PRIVATE_FILE
 from server.store.care.integrity import check_integrity
 from server.store.engine import BUSY_TIMEOUT_S, sqlite_file
 from server.store.sqlite_files import connect_to_read, is_read_only

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine, inspect, text
 
 from server.domain.errors import ConfigurationError, DatabaseDamaged
-from server.domain.private_files import PRIVATE_FOLDER, make_private_database
+from server.domain.files.private_files import PRIVATE_FOLDER, make_private_database
 from server.store.engine import reading, shown_url, sqlite_file, writing
 from server.store.schema import metadata
 from server.store.sqlite_files import is_cut_off

@@ -10,9 +10,9 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, Conflict
-from server.domain.private_files import PRIVATE_FILE, PRIVATE_FOLDER
+from server.domain.files.atomic_files import replacing
+from server.domain.files.private_files import PRIVATE_FILE, PRIVATE_FOLDER
 from server.store.care.copying import vacuum_into
 from server.store.sqlite_files import BESIDE, beside
 

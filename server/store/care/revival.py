@@ -15,8 +15,8 @@ from sqlalchemy import Connection, select, update
 
 from policies.fold import encode_state
 from server.domain.errors import Unknown
+from server.domain.folding.refold import steps
 from server.domain.records import Checkpoint
-from server.domain.refold import steps
 from server.store.bursts import fold_start, leave_unreadable, read_frames
 from server.store.compact import pack_state
 from server.store.rows import Versions, empty_state, readable_state, stored_text

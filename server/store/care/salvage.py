@@ -13,9 +13,9 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from server.domain.atomic_files import replacing
 from server.domain.errors import ConfigurationError, Conflict
-from server.domain.private_files import PRIVATE_FILE
+from server.domain.files.atomic_files import replacing
+from server.domain.files.private_files import PRIVATE_FILE
 from server.store.engine import BUSY_TIMEOUT_S
 from server.store.sqlite_files import connect_to_read, set_page_layout
 

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from server.domain.buckets import Buckets
-from server.domain.clock import SECOND_US
 from server.domain.errors import OverQuota
+from server.domain.times.clock import SECOND_US
 from server.store.schema import attempts
 
 FREE = 5

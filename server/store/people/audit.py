@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
-from server.domain.clock import SECOND_US
 from server.domain.people import AuditLine
+from server.domain.times.clock import SECOND_US
 from server.store.engine import writing
 from server.store.rows import Part
 from server.store.schema import audit

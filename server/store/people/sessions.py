@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, exists, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from server.domain.clock import SECOND_US, Clock
 from server.domain.errors import SectorwatchError, Unauthorized
 from server.domain.people import SignedIn, is_name
+from server.domain.times.clock import SECOND_US, Clock
 from server.store.engine import writing
 from server.store.people.accounts import LOCK
 from server.store.people.attempts import Addresses, begin_attempt, forget_attempts, forget_old_attempts

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, insert, select, update
 
-from server.domain.clock import Clock
 from server.domain.errors import Unknown
 from server.domain.policy_versions import PolicyVersion
+from server.domain.times.clock import Clock
 from server.store.engine import reading, writing
 from server.store.people.audit import add_line
 from server.store.rows import Part

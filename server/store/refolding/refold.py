@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, Engine, func, select
 
 from policies.site.site_policy import SitePolicy
-from server.domain.clock import Clock
-from server.domain.correction import Change, Correction
+from server.domain.folding.correction import Change, Correction
 from server.domain.records import Checkpoint, LateBurst, Recorded, Settled
+from server.domain.times.clock import Clock
 from server.store.bursts import (
     AT_ONCE,
     LATE,

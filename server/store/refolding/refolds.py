@@ -8,8 +8,8 @@ from contextlib import suppress
 
 from sqlalchemy import Connection, Engine
 
-from server.domain.clock import Clock
 from server.domain.errors import RetryLater, SectorwatchError
+from server.domain.times.clock import Clock
 from server.store.engine import busy_s, leave_to_others, reading
 from server.store.refolding.marks import Name, cameras_to_refold, waiting_of
 from server.store.refolding.refold import Outdated, PastChange, Refold

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from sqlalchemy import Connection, Engine, insert, update
 
-from server.domain.clock import Clock
 from server.domain.errors import Unprocessable
 from server.domain.keeping import Erasure
+from server.domain.times.clock import Clock
 from server.store.bursts import count_rewriting, delete_held, find_bursts, held_numbers, longest_us, meeting
 from server.store.engine import reading, writing
 from server.store.event_rows import spell_out

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, delete, exists, select
 
-from server.domain.clock import SECOND_US
 from server.domain.errors import DatabaseDamaged
 from server.domain.keeping import Erasure, merged
+from server.domain.times.clock import SECOND_US
 from server.store.engine import reading, writing
 from server.store.event_rows import BARE_COLUMNS, logged, of_camera
 from server.store.outbox import delete_announcements

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, func, select
 
-from server.domain.clock import SECOND_US
 from server.domain.keeping import DAY_US, FramesKept, Keep, KeepFrames, merged
+from server.domain.times.clock import SECOND_US
 from server.store.bursts import read_camera
 from server.store.engine import reading, writing
 from server.store.event_rows import EVENT_COLUMNS, logged, of_camera, read_rows

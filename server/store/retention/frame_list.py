@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from sqlalchemy import exists, func, select
 
-from server.domain.kept_frames import FrameFate, FrameTotals, KeptFrame
+from server.domain.pictures.kept_frames import FrameFate, FrameTotals, KeptFrame
 from server.store.bursts import read_camera
 from server.store.engine import reading
 from server.store.retention.frame_rows import FRAMES, kept_frame, key_of, keys_gone

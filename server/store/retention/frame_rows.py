@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, delete, insert, select
 
 from server.domain.keeping import DAY_US
-from server.domain.kept_frames import KeptFrame
+from server.domain.pictures.kept_frames import KeptFrame
 from server.store.retention.leaving import AT_ONCE, let_leave, portions
 from server.store.retention.slices import Region
 from server.store.schema import cameras, erasures, gone_frames, keeping, kept_frames

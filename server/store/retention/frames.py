@@ -17,10 +17,10 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 
-from server.domain.clock import Clock
 from server.domain.errors import ConfigurationError, SectorwatchError
 from server.domain.keeping import DAY_US, KeepFrames
-from server.domain.kept_frames import Kept, Picture
+from server.domain.pictures.kept_frames import Kept, Picture
+from server.domain.times.clock import Clock
 from server.store.bursts import read_camera, read_frames
 from server.store.engine import also_lock, reading, writing
 from server.store.retention.frame_list import FrameList

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, func, insert, select, update
 
-from server.domain.clock import SECOND_US
 from server.domain.keeping import DAY_US, Keep
+from server.domain.times.clock import SECOND_US
 from server.store.bursts import newest_us, read_camera
 from server.store.schema import burst_records, camera_states, cameras, events, keeping
 

@@ -10,9 +10,9 @@ from itertools import groupby
 
 from sqlalchemy import Engine
 
-from server.domain.clock import Clock
 from server.domain.errors import RetryLater, SectorwatchError
 from server.domain.keeping import Erasure, Gone, Keep, Space, Swept
+from server.domain.times.clock import Clock
 from server.store.engine import busy_s, leave_to_others, reading, writing
 from server.store.retention import erasure, space
 from server.store.retention.events import annotated, delete_older_events, has_older_events

@@ -19,8 +19,8 @@ from sqlalchemy import Column, Connection, Engine, Row, Select, delete, insert, 
 
 from policies.fold import State, encode_state
 from server.domain.errors import SectorwatchError
+from server.domain.folding.refold import steps
 from server.domain.records import BurstFacts, Checkpoint
-from server.domain.refold import steps
 from server.store.bursts import (
     count_rewriting,
     delete_bursts,

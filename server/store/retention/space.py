@@ -10,9 +10,9 @@ from contextlib import closing
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, text
 
-from server.domain.clock import SECOND_US
 from server.domain.errors import ConfigurationError, DatabaseDamaged, DatabaseUnavailable, RetryLater
 from server.domain.keeping import DAY_US, Space
+from server.domain.times.clock import SECOND_US
 from server.store.engine import BUSY_TIMEOUT_S, is_damage, reading, refusal, sqlite_file, takes, took_ago_s, writing
 from server.store.schema import removals, space_samples
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from server.domain.errors import TooLarge, WrongType
-from server.domain.picture_header import FORMATS, Format, foreign_format_of, format_of, header_of
+from server.domain.pictures.picture_header import FORMATS, Format, foreign_format_of, format_of, header_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ class Quota:
 
     A token bucket that may go into debt. A request is checked before its body is read, when its pictures are not yet
     known; it is admitted while anything is left. Its pictures are charged before any is decoded, by
-    `server.domain.picture_header.PictureHeader.cost`. Over time a client gets exactly its rate; at once it gets at most
-    a minute's worth and one request.
+    `server.domain.pictures.picture_header.PictureHeader.cost`. Over time a client gets exactly its rate; at once it
+    gets at most a minute's worth and one request.
 
     Safe to use from any thread; `clock` in seconds, monotonic.
     """

@@ -22,8 +22,8 @@ from typing import Annotated, Any
 import msgspec
 
 from policies.site.toml_errors import suggest
-from server.domain.clock import SECOND_US
 from server.domain.errors import Malformed, TooLarge
+from server.domain.times.clock import SECOND_US
 from server.web.json_http import decoded
 
 IMAGE = "image"

@@ -27,8 +27,8 @@ from server.delivery import visits as visits_module
 from server.delivery.event_text import EventText, duration, plain
 from server.delivery.visit_log import Stretch
 from server.delivery.visits import Visit, visits
-from server.domain.local_time import LocalTime, read_when
 from server.domain.records import LoggedEvent
+from server.domain.times.local_time import LocalTime, read_when
 from server.store import Store, open_store
 from server.store.schema import events as events_table
 from tests.server.delivery.test_lines import LOGGED

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from server.__main__ import command
-from server.domain.clock import now_us
-from server.domain.lateness import read_lateness
+from server.domain.times.clock import now_us
+from server.domain.times.lateness import read_lateness
 from server.pipeline.pipeline import Pipeline
 from server.store import open_store
 from tests.server.scenes import START_US, YARD, Yard

@@ -17,7 +17,7 @@ from server.analysis.day import DaySpan, Lane
 from server.app import runtime_of
 from server.console.timeline import build
 from server.console.timeline.parts import CELL_US, lane_shown
-from server.domain.kept_frames import Picture
+from server.domain.pictures.kept_frames import Picture
 from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
 
 EVENING = "2027-01-14T"

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from server.app import runtime_of
-from server.domain.kept_frames import Picture
+from server.domain.pictures.kept_frames import Picture
 from tests.server.web.test_cameras import NOW, heartbeat
 from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
 

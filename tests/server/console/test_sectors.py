@@ -18,7 +18,7 @@ import server.console
 from policies.site.site_policy import parse_site_policy
 from server.app import create_app, runtime_of
 from server.console.sectors.preview import counts_of
-from server.domain.kept_frames import Picture
+from server.domain.pictures.kept_frames import Picture
 from server.settings import ServerSettings
 from server.store import open_store
 from tests.policies.stories import events_of, policy, walk

@@ -19,7 +19,7 @@ from werkzeug.test import TestResponse
 
 from policies.events import microseconds
 from server.app import runtime_of
-from server.domain.kept_frames import Picture
+from server.domain.pictures.kept_frames import Picture
 from server.domain.records import Annotation
 from server.store.people.attempts import Addresses
 from server.web.auth import ANY_SITE, new_token

@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 from server.__main__ import command
 from server.app import create_app, runtime_of
 from server.console.tuning.trial import Asked, Known, Result, Trials
-from server.domain.local_time import LocalTime
+from server.domain.times.local_time import LocalTime
 from server.settings import ServerSettings
 from server.store import open_store
 from tests.server import new_sqlite

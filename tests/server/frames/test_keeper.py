@@ -11,7 +11,7 @@ import pytest
 from server.domain.burst import Burst
 from server.domain.errors import DatabaseDamaged, DatabaseUnavailable
 from server.domain.keeping import KeepFrames
-from server.domain.kept_frames import Kept, Picture
+from server.domain.pictures.kept_frames import Kept, Picture
 from server.frames import FrameKeeper
 from tests.server.scenes import burst
 

@@ -19,8 +19,8 @@ from server.delivery.dispatcher import Dispatcher
 from server.delivery.lines import text_line
 from server.domain.burst import Burst
 from server.domain.errors import Unprocessable
+from server.domain.folding.refold import steps
 from server.domain.records import LoggedEvent
-from server.domain.refold import steps
 from server.store import Store, open_store
 from tests.server.scenes import EYE, START_US, YARD, Yard, across, burst, person_at, there_and_back
 from tests.stand_ins import ManualClock, RecordingChannel

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from policies.fold import decode_state
 from policies.observation import Prediction
 from server.domain.burst import Burst
-from server.domain.refold import steps
+from server.domain.folding.refold import steps
 from server.store import open_store
 from tests.policies.stories import CHANGE
 from tests.policies.test_scene import home, turned

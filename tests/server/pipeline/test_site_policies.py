@@ -147,7 +147,7 @@ def test_a_file_that_may_be_read_again_is_read_again(tmp_path: Path, monkeypatch
     write(tmp_path, "yard.toml", 'site = "yard"')
     sites = Sites(tmp_path)
     with monkeypatch.context() as patched:
-        patched.setattr("server.domain.text_files.os.open", refused)
+        patched.setattr("server.domain.files.text_files.os.open", refused)
         with pytest.raises(ConfigurationError, match="Permission denied"):
             sites.policy("yard")
     file = tmp_path / "yard.toml"

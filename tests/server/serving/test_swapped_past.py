@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from policies.events import Event
 from policies.observation import ModelInfo
 from server.analysis.verify import verify
-from server.domain.refold import steps
+from server.domain.folding.refold import steps
 from server.pipeline.pipeline import Pipeline
 from server.store import Store, open_store
 from tests.server.scenes import EYE, Yard, across, burst, person_at, there_and_back

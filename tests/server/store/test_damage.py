@@ -15,9 +15,9 @@ from msgspec import structs
 from policies.events import Event
 from server.domain.burst import Burst
 from server.domain.errors import ConfigurationError, DatabaseDamaged, RetryLater
+from server.domain.folding.refold import steps
 from server.domain.keeping import Keep
 from server.domain.records import Checkpoint
-from server.domain.refold import steps
 from server.store import Store, open_store
 from tests.server.scenes import START_US, YARD, Yard, burst, there_and_back
 from tests.stand_ins import ManualClock

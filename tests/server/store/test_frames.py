@@ -20,7 +20,7 @@ from server.analysis.verify import verify
 from server.domain.burst import Burst
 from server.domain.errors import ConfigurationError, DatabaseUnavailable
 from server.domain.keeping import Keep, KeepFrames
-from server.domain.kept_frames import Picture
+from server.domain.pictures.kept_frames import Picture
 from server.frames import FrameKeeper, folder, names, open_place
 from server.store import Store, open_store
 from server.store.engine import _writers

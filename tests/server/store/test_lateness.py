@@ -10,9 +10,9 @@ import pytest
 
 from policies.events import Event
 from server.camera_status.time_faults import time_faults
-from server.domain.lateness import read_lateness
+from server.domain.folding.refold import steps
 from server.domain.records import StoredHeartbeat
-from server.domain.refold import steps
+from server.domain.times.lateness import read_lateness
 from server.pipeline.pipeline import Pipeline
 from server.store import Store, open_store
 from server.store import store as store_module

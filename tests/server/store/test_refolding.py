@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from policies.events import Event
 from server.domain.burst import Burst
-from server.domain.refold import steps
+from server.domain.folding.refold import steps
 from server.pipeline import pipeline
 from server.store import Store, open_store
 from server.store.refolding import refold

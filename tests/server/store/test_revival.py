@@ -13,8 +13,8 @@ from policies.events import Event
 from policies.fold import decode_state
 from server.domain.burst import Burst
 from server.domain.errors import Unknown
+from server.domain.folding.refold import steps
 from server.domain.records import Checkpoint
-from server.domain.refold import steps
 from server.store import Store, open_store
 from server.store.compact import pack_state, unpack_state
 from server.store.schema import camera_states, checkpoints, policies

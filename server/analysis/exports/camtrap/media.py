@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from policies.events import event_id, instant
 from server.analysis.exports.camtrap.columns import Row, written
 from server.analysis.exports.camtrap.observations import deployment_of
-from server.domain.kept_frames import KeptFrame
+from server.domain.pictures.kept_frames import KeptFrame
 from server.domain.records import BurstFacts
 from server.frames import media_type
 

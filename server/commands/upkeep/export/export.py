@@ -17,11 +17,11 @@ from server.commands.cameras import find_cameras
 from server.commands.events import in_time
 from server.commands.options import Asked, Window, current_store, store_options, window_options
 from server.commands.upkeep.export.package import CAMTRAP, PackageOptions, camtrap_options, write_camtrap
-from server.domain.atomic_files import replacing
-from server.domain.clock import SECOND_US, now_us
 from server.domain.errors import ConfigurationError
-from server.domain.local_time import LocalTime, site_time
+from server.domain.files.atomic_files import replacing
 from server.domain.records import CameraHead
+from server.domain.times.clock import SECOND_US, now_us
+from server.domain.times.local_time import LocalTime, site_time
 from server.settings import ServerSettings
 from server.store import Store
 

@@ -18,9 +18,9 @@ from server.analysis.exports.camtrap.kinds import ObservationType
 from server.analysis.exports.notes import kept_notes, watched_notes
 from server.commands.events import in_time
 from server.commands.options import Window, utc
-from server.domain.clock import now_us
 from server.domain.errors import ConfigurationError
 from server.domain.records import CameraHead, LoggedEvent
+from server.domain.times.clock import now_us
 from server.store import Store
 
 CAMTRAP: Final = "camtrap-dp"

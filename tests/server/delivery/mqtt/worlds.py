@@ -17,9 +17,9 @@ from server.delivery.dispatcher import Dispatcher
 from server.delivery.mqtt import MqttChannel, make
 from server.delivery.surroundings import Surroundings
 from server.domain.errors import ConfigurationError, RetryLater
-from server.domain.kept_frames import KeptFrame
-from server.domain.local_time import LocalTime
+from server.domain.pictures.kept_frames import KeptFrame
 from server.domain.records import Folded, Settled, StoredHeartbeat
+from server.domain.times.local_time import LocalTime
 from server.settings.channels import MqttSettings
 from server.store import Store
 from tests.server.scenes import START_US, Yard, across

@@ -9,7 +9,7 @@ import pytest
 
 from policies.events import microseconds
 from server.delivery.notify.quiet import is_quiet, read_hours
-from server.domain.local_time import LocalTime
+from server.domain.times.local_time import LocalTime
 from tests.server.delivery.notify.house import NOON, OSLO, House
 from tests.server.delivery.notify.receivers import HttpReceiver
 

@@ -14,8 +14,8 @@ from server.delivery.surroundings import Surroundings
 from server.delivery.webhook.channel import WebhookChannel
 from server.delivery.webhook.samples import samples
 from server.domain.keeping import Gone
-from server.domain.local_time import LocalTime
 from server.domain.records import Announcement, LoggedEvent, Settled
+from server.domain.times.local_time import LocalTime
 from server.settings.channels import WebhookSettings
 from server.store import Store
 from server.store.engine import writing

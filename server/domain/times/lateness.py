@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from policies.site.toml_errors import NAME
-from server.domain.clock import SECOND_US
+from server.domain.times.clock import SECOND_US
 
 DEFAULT = "7d"
 

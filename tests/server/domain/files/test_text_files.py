@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.domain.text_files import UnreadableText, read_text
+from server.domain.files.text_files import UnreadableText, read_text
 
 TEXT = 'site = "höf"\nmodels = ["a"]\n'
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from server.__main__ import command
 from server.commands.doctor.access import secrets
 from server.commands.serve import _close_data_folder
-from server.domain.private_files import make_private_folder, readable_by_others
+from server.domain.files.private_files import make_private_folder, readable_by_others
 from server.domain.remembered import remember
 from server.settings import ServerSettings
 from server.store import open_store

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from server.domain.jpeg_edges import SOI, find_jpeg
+from server.domain.pictures.jpeg_edges import SOI, find_jpeg
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from policies.events import microseconds
-from server.domain.local_time import LocalTime, read_when, site_time, zone_of
 from server.domain.records import CameraHead
+from server.domain.times.local_time import LocalTime, read_when, site_time, zone_of
 
 OSLO = LocalTime(ZoneInfo("Europe/Oslo"))
 

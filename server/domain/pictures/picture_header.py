@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from server.domain.image_info import scans_of, size_of
-from server.domain.jpeg_edges import SOI, find_jpeg
+from server.domain.pictures.image_info import scans_of, size_of
+from server.domain.pictures.jpeg_edges import SOI, find_jpeg
 
 Format = Literal["jpeg", "png", "webp", "bmp"]
 

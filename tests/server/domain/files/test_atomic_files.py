@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from server.domain.atomic_files import replacing
+from server.domain.files.atomic_files import replacing
 
 
 def test_the_old_content_stays_until_the_block_has_ended(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from policies.fold import State, advance, decode_state
+from server.domain.folding.refold import Fold, PolicyOf
 from server.domain.records import Checkpoint, Folded, Recorded, Settled
-from server.domain.refold import Fold, PolicyOf
 
 
 @dataclass(frozen=True, slots=True)

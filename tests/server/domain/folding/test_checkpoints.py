@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.domain.checkpoints import CheckpointThinner, octave, thin_before, to_prune
-from server.domain.clock import SECOND_US
+from server.domain.folding.checkpoints import CheckpointThinner, octave, thin_before, to_prune
+from server.domain.times.clock import SECOND_US
 
 HOUR_US = 3600 * SECOND_US
 DAY_US = 24 * HOUR_US

@@ -7,7 +7,7 @@ import io
 import pytest
 from PIL import Image
 
-from server.domain.picture_header import PIXELS_OF_ONE, PictureHeader, foreign_format_of, format_of, header_of
+from server.domain.pictures.picture_header import PIXELS_OF_ONE, PictureHeader, foreign_format_of, format_of, header_of
 from tests.server.web_client import encoded, jpeg, lossless_webp, with_size
 
 PHOTO = Image.new("RGB", (70, 30), (10, 200, 30))

@@ -10,7 +10,7 @@ from policies.events import Event
 from policies.fold import State, advance, decode_state, encode_state, initial_state
 from policies.observation import Observation
 from policies.site.site_policy import CameraPolicy, SitePolicy
-from server.domain.checkpoints import CheckpointThinner
+from server.domain.folding.checkpoints import CheckpointThinner
 from server.domain.records import Checkpoint, Folded, Recorded, Settled
 
 PolicyOf = Callable[[str], SitePolicy]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from server.domain.image_info import brightness_of, size_of
+from server.domain.pictures.image_info import brightness_of, size_of
 from server.ensemble.decode import decode
 from tests import odd_jpegs, odd_metadata
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
-from server.domain.clock import SECOND_US
+from server.domain.times.clock import SECOND_US
 
 S = TypeVar("S")
 

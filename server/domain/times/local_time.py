@@ -15,9 +15,9 @@ from typing import Any, Protocol
 from zoneinfo import ZoneInfo
 
 from policies.events import instant, microseconds
-from server.domain.clock import SECOND_US
+from server.domain.files.text_files import SETTINGS_BYTES, UnreadableText, read_text
 from server.domain.records import CameraHead
-from server.domain.text_files import SETTINGS_BYTES, UnreadableText, read_text
+from server.domain.times.clock import SECOND_US
 
 FORMS = "90s, 30m, 1h, 2d, 1w (ago), 18:00, today, yesterday 18:00 or 2026-11-22T18:00"
 """The forms in which a person may write a time."""

@@ -1,0 +1,1 @@
+"""Folding stored frames: anew, corrected, and from thinned checkpoints."""

@@ -1,0 +1,1 @@
+"""What is known of pictures without decoding them, and of those that are kept."""

@@ -1,0 +1,1 @@
+"""Clock, local times and lateness."""
