@@ -84,7 +84,7 @@ def test_where_one_server_refuses_none_swaps_and_the_command_says_which_and_why(
     one, runtime = start("one", Shelf())
     two, _other = start("two", lacking)
     lacking.fault = ConfigurationError("no weights for c")
-    with pytest.raises(Conflict, match="^not swapped, on no replica: two refuses: no weights for c$"):
+    with pytest.raises(Conflict, match=r"^not swapped, on no replica: two refuses: no weights for c$"):
         runtime.service.swap(Swap(("c",)))
     assert [ready(app) for app in (one, two)] == [(200, "a+b#0"), (200, "a+b#0")]
 
@@ -160,7 +160,7 @@ def test_a_server_that_lacks_the_models_of_the_others_is_not_ready_and_says_why(
     _one, runtime = start("one", Shelf())
     two, other = start("two", lacking)
     assert ready(two) == (503, "this server cannot serve generation 1 of the ensemble: no weights for b")
-    with pytest.raises(Conflict, match="this server is not ready .* ask another one"):
+    with pytest.raises(Conflict, match=r"this server is not ready .* ask another one"):
         other.service.swap(Swap(("c",)))
     lacking.fault = None
     runtime.service.swap(Swap(("c",)))

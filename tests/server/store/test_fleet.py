@@ -55,7 +55,7 @@ def test_what_was_asked_is_wanted_once_the_others_have_it_ready(two: Store, cloc
 def test_one_that_refuses_keeps_the_ensemble_from_all_and_is_named_with_its_reason(two: Store) -> None:
     ask(two, "c")
     two.fleet.answers("right", "right 1", 2, "no weights for c")
-    with pytest.raises(Conflict, match="^not swapped, on no replica: right refuses: no weights for c$"):
+    with pytest.raises(Conflict, match=r"^not swapped, on no replica: right refuses: no weights for c$"):
         two.fleet.decide(2, "left")
     assert stages(two) == (1, None)
     assert ask(two, "d").number == 3
