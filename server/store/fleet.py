@@ -1,0 +1,195 @@
+"""The fleet in the database: its replicas, and the generations of its ensemble.
+
+Every change of a generation holds the lock `fleet`, so that replicas which start or swap at once decide in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+
+from server.domain.errors import Conflict
+from server.domain.fleet import Generation, Replica, Stage, Standing
+from server.domain.times.clock import SECOND_US
+from server.store.engine import reading, writing
+from server.store.rows import MODELS_SEPARATOR, Part
+from server.store.schema import generations, replicas
+
+_LOCK = "fleet"
+_FORGOTTEN_US = 24 * 3600 * SECOND_US
+"""After so long, the row of a replica that died goes: names of containers never come again."""
+_GENERATION = [generations.c[name] for name in Generation.__slots__]
+_REPLICA = [replicas.c[name] for name in Replica.__slots__]
+
+
+class Fleet(Part):
+    """The replicas on one database and their generations."""
+
+    def standing(self) -> Standing:
+        """The fleet now."""
+        with reading(self._engine) as connection:
+            return self._standing(connection)
+
+    def join(self, name: str, run: str) -> None:
+        """A replica starts. The row of an earlier run of the same name is replaced."""
+        now_us = self._clock()
+        row = Replica(name, run, now_us, now_us, None, None, (), None, None)
+        with writing(self._engine, lock=_LOCK) as connection:
+            connection.execute(delete(replicas).where(replicas.c.name == name))
+            connection.execute(delete(replicas).where(replicas.c.seen_at_us < now_us - _FORGOTTEN_US))
+            connection.execute(insert(replicas), _row(row, Replica))
+
+    def beat(self, name: str, run: str) -> str | None:
+        """A replica lives. Returns the run that has its name: this one, a later one, or None."""
+        with writing(self._engine, lock=_LOCK) as connection:
+            _say(connection, name, run, {"seen_at_us": self._clock()})
+            holder = select(replicas.c.run).where(replicas.c.name == name)
+            return connection.execute(holder).scalar_one_or_none()
+
+    def serves(self, name: str, run: str, generation: Generation, fault: str | None) -> None:
+        """A replica serves this generation; `fault`: it does not answer at present, and why."""
+        said = {
+            "generation": generation.number,
+            "ensemble": generation.ensemble,
+            "models": MODELS_SEPARATOR.join(generation.models),
+            "answered": generation.number,
+            "fault": fault,
+            "seen_at_us": self._clock(),
+        }
+        with writing(self._engine, lock=_LOCK) as connection:
+            _say(connection, name, run, said)
+
+    def answers(self, name: str, run: str, number: int, fault: str | None) -> None:
+        """A replica has this generation ready, or refuses it."""
+        said = {"answered": number, "fault": fault, "seen_at_us": self._clock()}
+        with writing(self._engine, lock=_LOCK) as connection:
+            _say(connection, name, run, said)
+
+    def leave(self, name: str, run: str) -> None:
+        """A replica stops."""
+        with writing(self._engine, lock=_LOCK) as connection:
+            connection.execute(delete(replicas).where(replicas.c.name == name, replicas.c.run == run))
+
+    def ask(
+        self, models: Sequence[str], ensemble: str, *, instead_of: Sequence[str], author: str, instance: str
+    ) -> Generation:
+        """Ask all replicas to get an ensemble ready. Raises Conflict while another one is asked for."""
+        with writing(self._engine, lock=_LOCK) as connection:
+            standing = self._standing(connection)
+            if (before := standing.asked) is not None:
+                if not is_orphan(before, standing):
+                    raise Conflict(f"not swapped: another swap is under way, asked of {before.instance}")
+                _decide(connection, before.number, "refused", LEFT)
+            return self._add(connection, models, ensemble, instead_of, author, instance, "asked")
+
+    def establish(
+        self, models: Sequence[str], ensemble: str, *, instead_of: Sequence[str], instance: str
+    ) -> Generation:
+        """The generation in force for a replica that has loaded this ensemble at its start.
+
+        A replica alone puts its own in force where it differs. Beside others it gets theirs, which may differ from its
+        own.
+        """
+        with writing(self._engine, lock=_LOCK) as connection:
+            standing = self._standing(connection)
+            wanted = standing.wanted
+            if wanted is not None and standing.others(instance):
+                return wanted
+            here = (tuple(models), ensemble, tuple(instead_of))
+            if wanted is not None and here == (wanted.models, wanted.ensemble, wanted.instead_of):
+                return wanted
+            return self._add(connection, models, ensemble, instead_of, "", instance, "wanted")
+
+    def decide(self, number: int, instance: str) -> Generation | None:
+        """Put a generation in force if all other live replicas have it ready; None while one has not answered.
+
+        Raises Conflict with the reason where one refuses it, or it is asked for no more. Nobody serves it then.
+        """
+        refusal = ""
+        with writing(self._engine, lock=_LOCK) as connection:
+            standing = self._standing(connection)
+            asked = standing.asked
+            if asked is None or asked.number != number:
+                raise Conflict("not swapped: another server has given this swap up")
+            others = standing.others(instance)
+            refusals = [each for each in others if each.answered == number and each.fault is not None]
+            if refusals:
+                refusal = "; ".join(f"{each.name} refuses: {each.fault}" for each in refusals)
+                _decide(connection, number, "refused", refusal)
+            elif all(each.answered == number for each in others):
+                _decide(connection, number, "wanted", "")
+                return replace(asked, stage="wanted")
+        if refusal:
+            raise Conflict(f"not swapped, on no replica: {refusal}")
+        return None
+
+    def give_up(self, number: int, why: str) -> None:
+        """Refuse a generation that is asked for. Without effect once it is decided."""
+        with writing(self._engine, lock=_LOCK) as connection:
+            _decide(connection, number, "refused", why)
+
+    def _standing(self, connection: Connection) -> Standing:
+        rows = connection.execute(select(*_REPLICA).order_by(replicas.c.name)).all()
+        return Standing(
+            _generation(connection, _newest("wanted")),
+            _generation(connection, _newest("asked")),
+            tuple(Replica(**dict(row._mapping) | {"models": _models(row.models)}) for row in rows),
+            self._clock(),
+        )
+
+    def _add(
+        self,
+        connection: Connection,
+        models: Sequence[str],
+        ensemble: str,
+        instead_of: Sequence[str],
+        author: str,
+        instance: str,
+        stage: Stage,
+    ) -> Generation:
+        last = connection.execute(select(func.max(generations.c.number))).scalar_one() or 0
+        now_us = self._clock()
+        added = Generation(last + 1, tuple(models), ensemble, tuple(instead_of), author, instance, now_us, stage, "")
+        connection.execute(insert(generations), _row(added, Generation))
+        return added
+
+
+def _say(connection: Connection, name: str, run: str, said: dict[str, object]) -> None:
+    connection.execute(update(replicas).where(replicas.c.name == name, replicas.c.run == run).values(said))
+
+
+LEFT = "the server that was asked has stopped"
+
+
+def is_orphan(asked: Generation, standing: Standing) -> bool:
+    """Whether the replica that was asked for this generation is gone, or was started anew since."""
+    asker = next((each for each in standing.replicas if each.name == asked.instance), None)
+    return asker is None or not asker.is_live(standing.now_us) or asker.started_at_us > asked.asked_at_us
+
+
+def _decide(connection: Connection, number: int, stage: Stage, detail: str) -> None:
+    here = (generations.c.number == number, generations.c.stage == "asked")
+    connection.execute(update(generations).where(*here).values(stage=stage, detail=detail))
+
+
+def _newest(stage: Stage) -> Select[Any]:
+    return select(*_GENERATION).where(generations.c.stage == stage).order_by(generations.c.number.desc()).limit(1)
+
+
+def _generation(connection: Connection, query: Select[Any]) -> Generation | None:
+    row: Row[Any] | None = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    return Generation(**dict(row._mapping) | {"models": _models(row.models), "instead_of": _models(row.instead_of)})
+
+
+def _models(text: str) -> tuple[str, ...]:
+    return tuple(text.split(MODELS_SEPARATOR)) if text else ()
+
+
+def _row(value: Generation | Replica, of: type) -> dict[str, object]:
+    fields = ((name, getattr(value, name)) for name in of.__slots__)
+    return {name: MODELS_SEPARATOR.join(value) if isinstance(value, tuple) else value for name, value in fields}
