@@ -68,6 +68,14 @@ class Lasting(Channel, Protocol):
     def end(self) -> None: ...
 
 
+class Remembering(Lasting, Protocol):
+    """A lasting channel that remembers something of events. While it is held, it forgets by itself what is erased."""
+
+    def without_erased(self, memory: str) -> str:
+        """What the channel remembers, without events that are no longer kept. Called while nobody sends on it."""
+        ...
+
+
 class Repeating(Channel, Protocol):
     """A channel that treats an announcement that a person asks for otherwise than one that is new."""
 

@@ -7,7 +7,16 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeGuard
 
-from server.delivery.channel import Answered, Channel, Lasting, Later, Repeating, Undeliverable, in_words
+from server.delivery.channel import (
+    Answered,
+    Channel,
+    Lasting,
+    Later,
+    Remembering,
+    Repeating,
+    Undeliverable,
+    in_words,
+)
 from server.domain.errors import SectorwatchError
 from server.domain.records import DeadLetter, Outgoing
 from server.domain.times.clock import SECOND_US
@@ -29,6 +38,7 @@ _REFRESH_S = 1.0
 """A batch ends after so long, that of a lasting channel after the second: the lease and the pause are looked at."""
 _LEASE_US = round(LEASE_S * SECOND_US)
 _LONGEST_DOUBT_S = 60.0
+_TIDY_S = 60.0
 
 
 class Letters(Protocol):
@@ -66,6 +76,7 @@ class Outbox(Protocol):
     def failures(self, channel: str) -> int: ...
     def memory(self, channel: str) -> str | None: ...
     def remember(self, channel: str, claimant: str, memory: str) -> bool: ...
+    def amend_memory(self, channel: str, before: str, memory: str) -> bool: ...
 
 
 Sent = Callable[[str, Outgoing], None]
@@ -104,6 +115,7 @@ class Sender:
         self._is_refreshed = False
         self._may_have_failed = True  # in another process, or before the start
         self._remembered: str | None = None
+        self._tidied_s: float | None = None
         self._answers = (0, 0)
         """The announcement that the receiver last answered with an error, and how often."""
 
@@ -154,6 +166,7 @@ class Sender:
         """Whether this process may speak for the channel, which has begun and has been refreshed once."""
         if not self._store.hold(self.name, self._claimant, _LEASE_US):
             self._end()
+            self._tidy(channel)
             return False
         if self._is_begun:
             return True
@@ -166,6 +179,17 @@ class Sender:
             return False
         self._is_refreshed = self._refresh(channel)
         return self._is_refreshed
+
+    def _tidy(self, channel: Lasting) -> None:
+        """Erase from what a channel remembers while it is paused, or waits after a failure: once a minute."""
+        now_s = self._monotonic()
+        if not _is_remembering(channel) or (self._tidied_s is not None and now_s - self._tidied_s < _TIDY_S):
+            return
+        self._tidied_s = now_s
+        before = self._store.memory(self.name)
+        memory = None if before is None else channel.without_erased(before)
+        if before is not None and memory is not None and memory != before:
+            self._store.amend_memory(self.name, before, memory)
 
     def _refresh(self, channel: Lasting) -> bool:
         """Have the channel say what it has to say by itself; events do not wait for it. False where it fails, or the
@@ -311,6 +335,10 @@ class Sender:
 def is_lasting(channel: Channel) -> TypeGuard[Lasting]:
     """Whether a channel is one of those that are held."""
     return hasattr(channel, "refresh")
+
+
+def _is_remembering(channel: Lasting) -> TypeGuard[Remembering]:
+    return hasattr(channel, "without_erased")
 
 
 def _is_repeating(channel: Channel) -> TypeGuard[Repeating]:
