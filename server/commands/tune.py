@@ -39,7 +39,7 @@ from server.analysis.tuning.recommendation import Advice, Trial, best_of, cheape
 from server.analysis.tuning.scoring import Split, Truth, outcome_of, truth_of
 from server.commands.cameras import find_cameras, gone_within, note_enlarged, with_bursts
 from server.commands.current_policy import PROPOSED, current_policy
-from server.commands.folding import FoldTask, fold_many
+from server.commands.folding import FoldTask, fold_many, processes_option
 from server.commands.options import Instant, Window, aligned, current_store, echo_lines, store_options, stretch
 from server.domain.errors import ConfigurationError, Unknown
 from server.domain.records import Annotation
@@ -77,7 +77,7 @@ _LEAST_0 = click.FloatRange(min=0)
     help="The number of false alarms that cost as much as a miss.",
 )
 @click.option("--most", default=120, show_default=True, type=click.IntRange(min=1), help="Policies to try at most.")
-@click.option("--processes", type=click.IntRange(min=1), help="Processes at once (default: one per processor).")
+@processes_option
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the page (default: tuning-SITE)."
 )
