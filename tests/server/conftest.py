@@ -15,6 +15,7 @@ from server.hosting.self_signed import Pair
 from server.settings import described
 from server.store import Store, open_store
 from server.store.people import passwords
+from server.store.retention import Place
 from tests.server import databases, new_sqlite
 from tests.server.doors import SCHEMES, certified, self_signed
 from tests.server.launched import ROOT, Running
@@ -66,9 +67,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def store(database_url: str, clock: ManualClock) -> Iterator[Store]:
+def place() -> Place | None:
+    """Where the `store` keeps pictures: nowhere, unless the tests of a module say otherwise."""
+    return None
+
+
+@pytest.fixture
+def store(database_url: str, clock: ManualClock, place: Place | None) -> Iterator[Store]:
     """A migrated, empty store on each engine."""
-    store = open_store(database_url, clock)
+    store = open_store(database_url, clock, place)
     yield store
     store.close()
 

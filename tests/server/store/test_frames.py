@@ -24,7 +24,7 @@ from server.domain.pictures.kept_frames import Picture
 from server.frames import FrameKeeper, folder, names, open_place
 from server.store import Store, open_store
 from server.store.engine import _writers
-from server.store.retention import frame_limits, frames
+from server.store.retention import Place, frame_limits, frames
 from server.store.schema import counters, frame_sites, leaving_frames
 from tests.server import new_sqlite
 from tests.server.scenes import START_US, Yard, across, burst
@@ -43,10 +43,13 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def yard(tmp_path: Path, database_url: str, clock: ManualClock, pictures: Path) -> Yard:
+def place(pictures: Path) -> Place:
+    return open_place(str(pictures))
+
+
+@pytest.fixture
+def yard(tmp_path: Path, store: Store, clock: ManualClock) -> Yard:
     """A yard in which somebody walks across from 2 to 18 s; the server keeps its pictures in a folder."""
-    store = open_store(database_url, clock, open_place(str(pictures)))
-    store.upgrade()
     yard = Yard(tmp_path / "sites", store, clock)
     for one in yard.walked(across, 40):
         take(yard, one)
