@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -80,10 +80,10 @@ def start(database: str, tmp_path: Path, running: list[Running]) -> Callable[...
 
 
 @pytest.fixture
-def two(start: Callable[..., Server]) -> Iterator[tuple[Server, Server]]:
+def two(start: Callable[..., Server]) -> tuple[Server, Server]:
     one, other = start("one"), start("other")
     assert one.ready() == other.ready()
-    yield one, other
+    return one, other
 
 
 def test_a_swap_and_a_rollback_on_one_server_reach_both(two: tuple[Server, Server]) -> None:
