@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from server.domain.errors import Conflict
 from server.domain.fleet import Generation, Replica, Stage, Standing
@@ -133,9 +133,14 @@ class Fleet(Part):
 
     def _standing(self, connection: Connection) -> Standing:
         rows = connection.execute(select(*_REPLICA).order_by(replicas.c.name)).all()
+        newest = select(func.max(generations.c.number)).where(generations.c.stage != "refused")
+        stages = connection.execute(
+            select(*_GENERATION).where(generations.c.number.in_(newest.group_by(generations.c.stage)))
+        )
+        by_stage = {row.stage: _generation(row) for row in stages}
         return Standing(
-            _generation(connection, _newest("wanted")),
-            _generation(connection, _newest("asked")),
+            by_stage.get("wanted"),
+            by_stage.get("asked"),
             tuple(Replica(**dict(row._mapping) | {"models": _models(row.models)}) for row in rows),
             self._clock(),
         )
@@ -175,14 +180,7 @@ def _decide(connection: Connection, number: int, stage: Stage, detail: str) -> N
     connection.execute(update(generations).where(*here).values(stage=stage, detail=detail))
 
 
-def _newest(stage: Stage) -> Select[Any]:
-    return select(*_GENERATION).where(generations.c.stage == stage).order_by(generations.c.number.desc()).limit(1)
-
-
-def _generation(connection: Connection, query: Select[Any]) -> Generation | None:
-    row: Row[Any] | None = connection.execute(query).one_or_none()
-    if row is None:
-        return None
+def _generation(row: Row[Any]) -> Generation:
     return Generation(**dict(row._mapping) | {"models": _models(row.models), "instead_of": _models(row.instead_of)})
 
 
