@@ -1,4 +1,4 @@
-"""A pool of processes gives what one process gives, in the same order, and none of them outlives its command."""
+"""A pool of processes gives what one process gives, in the same order, and ends with its command."""
 
 from __future__ import annotations
 
