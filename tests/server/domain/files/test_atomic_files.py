@@ -29,9 +29,14 @@ def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(tmp_path: Path
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     folder = tmp_path / "new/package"
-    with pytest.raises(OSError, match="No space"), filling(folder) as aside:
-        (aside / "half").write_bytes(b"half")
-        Path("/dev/full").write_bytes(b"the other half")
+
+    def fill(content: bytes, file: str) -> None:
+        with filling(folder) as aside:
+            (aside / "begun").write_bytes(content)
+            (aside / file).write_bytes(content)
+
+    with pytest.raises(OSError, match="No space"):
+        fill(b"half", "/dev/full")
     assert list(folder.parent.iterdir()) == []
     with filling(folder) as aside:
         (aside / "whole").write_bytes(b"whole")
