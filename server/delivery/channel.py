@@ -33,8 +33,8 @@ class Later(Exception):
 
 
 class TurnedAway(Exception):
-    """The receiver takes nothing from us: the address or the credentials do not fit. The announcement is sent again, for
-    some days; then the channel is paused, at once where the receiver `is_gone` for good.
+    """The receiver takes nothing from us: the address or the credentials do not fit. The announcement is sent again,
+    for some days; then the channel is paused, at once where the receiver `is_gone` for good.
     """
 
     def __init__(self, text: str, *, is_gone: bool = False) -> None:
