@@ -42,6 +42,7 @@ from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.folding import FoldTask, fold_many, processes_option
 from server.commands.options import Instant, Window, aligned, current_store, echo_lines, store_options, stretch
 from server.domain.errors import ConfigurationError, Unknown
+from server.domain.files.atomic_files import replacing
 from server.domain.records import Annotation
 from server.domain.times.local_time import FORMS, LocalTime, When, site_time
 from server.settings import ServerSettings
@@ -271,7 +272,8 @@ def _report(search: _Search, advice: Advice, text: str, live: Path | None, out: 
 
 def _write(proposal: Path, text: str) -> None:
     try:
-        proposal.write_text(text, encoding="utf-8")
+        with replacing(proposal) as aside:
+            aside.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"the proposal {proposal} cannot be written: {error.strerror}") from None
 

@@ -14,6 +14,7 @@ from server.delivery.channel import (
     Later,
     Remembering,
     Repeating,
+    TurnedAway,
     Undeliverable,
     in_words,
 )
@@ -32,6 +33,8 @@ LONGEST_PAUSE_S = 3600.0
 """The longest pause that a receiver gets by asking for it."""
 MOST_ATTEMPTS = 8
 """Of an announcement to a receiver that answers with an error: within some two minutes."""
+TURNED_AWAY_S = 3 * 86_400.0
+"""So long a receiver may turn a channel away before it is paused: its owner may be changing an address or a key."""
 _BATCH = 100
 _BATCH_S = LEASE_S / 3
 _REFRESH_S = 1.0
@@ -73,6 +76,7 @@ class Outbox(Protocol):
         memory: str | None = ...,
     ) -> None: ...
     def recovered(self, channel: str, claimant: str) -> None: ...
+    def pause(self, channel: str) -> None: ...
     def failures(self, channel: str) -> int: ...
     def memory(self, channel: str) -> str | None: ...
     def remember(self, channel: str, claimant: str, memory: str) -> bool: ...
@@ -116,6 +120,8 @@ class Sender:
         self._may_have_failed = True  # in another process, or before the start
         self._remembered: str | None = None
         self._tidied_s: float | None = None
+        self._turned_away_s: float | None = None
+        """Since when the receiver turns the channel away, without a success or another failure in between."""
         self._answers = (0, 0)
         """The announcement that the receiver last answered with an error, and how often."""
 
@@ -249,6 +255,7 @@ class Sender:
             memory, lease_us = self._channel.memory, _LEASE_US
         is_mine = self._store.delivered(self.name, self._claimant, seq, lease_us=lease_us, memory=memory)
         if is_mine:
+            self._turned_away_s = None
             self._remembered, self._may_have_failed = memory, False
         return is_mine
 
@@ -310,15 +317,37 @@ class Sender:
             wait_s = max(wait_s, min(error.wait_s, LONGEST_PAUSE_S))
         memory = self._channel.memory if sent is not None and is_lasting(self._channel) else None
         self._may_have_failed = True
+        is_over = self._is_turned_away_for_good(error, is_first=sent is not None)
+        text = f"paused by the server: {in_words(error)}" if is_over else in_words(error)
         self._store.undelivered(
-            self.name, self._claimant, sent, failures, round(wait_s * SECOND_US), error=in_words(error), memory=memory
+            self.name, self._claimant, sent, failures, round(wait_s * SECOND_US), error=text, memory=memory
         )
         self._on_failed(self.name)
         self._end()
+        if is_over:
+            self._store.pause(self.name)
+            log.error(
+                f"channel paused: mend it, then `sectorwatch channels resume {self.name}`",
+                extra={"channel": self.name, "error": in_words(error)},
+            )
+            return
         log.warning(
             "channel failed",
             extra={"channel": self.name, "retry_s": wait_s, "failures": failures, "error": in_words(error)},
         )
+
+    def _is_turned_away_for_good(self, error: Exception, *, is_first: bool) -> bool:
+        """Whether the channel is to be paused. `is_first`: something was sent just before."""
+        if not isinstance(error, TurnedAway):
+            self._turned_away_s = None
+            return False
+        now_s = self._monotonic()
+        if is_first or self._turned_away_s is None:
+            self._turned_away_s = now_s
+        is_over = error.is_gone or now_s - self._turned_away_s >= TURNED_AWAY_S
+        if is_over:
+            self._turned_away_s = None
+        return is_over
 
     def _end(self) -> None:
         """This process no longer speaks for the channel."""
