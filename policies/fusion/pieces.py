@@ -1,7 +1,7 @@
 """What moves, whatever it is: the regions in which frames differ, as boxes of things.
 
-A thing that moves is seen in pieces: its front and its back, or both sides of a post. Regions that lie close together,
-measured by their own size, are one thing. A detector's box that much of a region lies in gives the thing its shape.
+`frame-change` gives one region for a thing. Regions whose boxes overlap are of one thing all the same. A detector's
+box that much of a region lies in gives the thing its shape.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ WEAK = 0.9
 """Regions whose score is less than this part of what a vote needs are noise."""
 MOST_REGIONS = 32
 """Regions of a frame that are looked at, the best ones: rain has hundreds, and each may become a track."""
-NEAR = 0.5
-"""Regions whose gap is less than this part of the larger one's longer side, either way, are one thing."""
 COVERED = 0.6
 """A detector's box covers what lies in it by this part."""
 FILLED = 0.1
@@ -49,7 +47,7 @@ def group_moving(seen: Observation, classes: frozenset[str], models: Sequence[Mo
                 continue
             regions = [region for region in regions if region not in parts]
             groups.append({model: replace(max(parts, key=lambda part: part.score), box=shape.box)})
-        groups += [{model: whole} for whole in joined(regions, seen.size[0] / seen.size[1])]
+        groups += [{model: whole} for whole in joined(regions)]
     return groups
 
 
@@ -68,12 +66,12 @@ def shapes_of(seen: Observation, rules: Rules) -> Iterator[Prediction]:
     yield from sorted(found, key=lambda p: (-p.score, p.box or ()))
 
 
-def joined(regions: Sequence[Prediction], aspect: float) -> list[Prediction]:
-    """The regions with those that lie close together joined, until none do; best score first."""
+def joined(regions: Sequence[Prediction]) -> list[Prediction]:
+    """The regions with those that overlap joined, until none do; best score first."""
     whole = list(regions)
     place = 0
     while place < len(whole):
-        near = [other for other in whole[place + 1 :] if _is_near(_box(whole[place]), _box(other), aspect)]
+        near = [other for other in whole[place + 1 :] if _overlap(_box(whole[place]), _box(other))]
         if not near:
             place += 1
             continue
@@ -114,8 +112,8 @@ def longest(one: Box, other: Box, aspect: float) -> float:
     return max(max((box[2] - box[0]) * aspect, box[3] - box[1]) for box in (one, other))
 
 
-def _is_near(one: Box, other: Box, aspect: float) -> bool:
-    return gap(one, other, aspect) < NEAR * longest(one, other, aspect)
+def _overlap(one: Box, other: Box) -> bool:
+    return shared(one, other) > 0
 
 
 def _box(prediction: Prediction) -> Box:

@@ -19,11 +19,11 @@ from policies.site.site_policy import CameraPolicy
 from policies.site.targets import MOVING
 from policies.tracking.track import Frame, Track
 
-PART = 0.4
+PART = 0.6
 """A region is a piece of a thing if this part of it, or of the thing, lies where the other is."""
 WIDER = 0.3
 """By this part of its size a thing may be to either side of where it is expected."""
-SHRINKS = 0.1
+SHRINKS = 0.3
 """By this part of its size a thing may become smaller in a second."""
 
 

@@ -5,13 +5,12 @@ fitted by least squares without the pixels that do not fit, and for a gain that 
 median over a wide neighbourhood. The rest must exceed a least relative change and a multiple of its own spread, so
 that noise raises the threshold. White pixels are ignored: they are saturated.
 
-The difference of two frames shows a moving thing twice, where it was and where it is. A frame with a neighbour on each
-side gets boxes only where it differs from both (R. Jain, H. Nagel, TPAMI 1979).
+The difference of two frames shows a moving thing twice, where it was and where it is. `moving_things` finds from all
+differences of a burst where it is in each frame (R. Jain, H. Nagel, TPAMI 1979).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from itertools import combinations, product
@@ -25,32 +24,36 @@ from torch import Tensor, nn
 
 from server.catalogue import ModelCard
 from server.ensemble.detections import Detections, no_detections
+from server.ensemble.moving_things import (
+    CELL,
+    CELL_SHARE,
+    NEAR,
+    REACH,
+    Change,
+    Things,
+    in_cells,
+    largest_near,
+    things_in,
+)
 from server.ensemble.scene_evidence import scene_evidence
 
-VERSIONS = {"frame-change": 2}
+VERSIONS = {"frame-change": 3}
 """Raise it when any frames give another answer."""
 
 MOVING, STILL = 0, 1
 """Indices into the card's classes."""
 
-_CELL = 4
-_CELL_SHARE = 0.25
 _DARK = 12.0  # grey levels added before anything is relative, against the noise of dark pixels
 _WHITE = 250.0
 _THIN = 2  # pixels: what is thinner is noise
-_STREAK = 4.0  # times as long as it is wide
 _GAINS = (0.2, 5.0)
 _FIT_ROUNDS = 4
 _FIT_STEP = 3
 """The fit looks at every third pixel of every third row."""
 _LIGHT_CELL = 8
 _NEIGHBOURS = 3  # a side of the neighbourhood, in cells of 8 x 8 pixels
-_NEAR = 1
-"""Pixels by which leaves and a camera tremble: what is so near in the other frame is no difference."""
 _SHAKEN = 0.05
 """A camera that shakes moves the picture by less, in parts of its longer side."""
-REACH = 2
-"""How many frames before and after a frame is compared with."""
 _SPREAD = 1.4826  # from the median of absolute values to a standard deviation
 
 
@@ -105,7 +108,7 @@ class FrameChangeNet(nn.Module):
         if len(frames) == 1:
             return [FrameChange(STILL, 1.0, no_detections(frames.device))]
         smooth = _means_near(frames[:, 0])
-        white = _largest_near(frames[:, 0]) >= _WHITE
+        white = largest_near(frames[:, 0]) >= _WHITE
         fades = [torch.hann_window(size, periodic=False) for size in smooth.shape[1:]]  # the edges are no edges
         spectra = torch.fft.rfft2((smooth - smooth.mean((1, 2), keepdim=True)) * torch.outer(*fades))
         of_pair: dict[tuple[int, int], Tensor] = {}
@@ -116,7 +119,8 @@ class FrameChangeNet(nn.Module):
                 back = (-shift[0], -shift[1])
                 of_pair[one, other] = _shown(first.masked_fill_(white[one], 0.0), shift)
                 of_pair[other, one] = _shown(_shifted(second, back).masked_fill(white[other], 0.0), back)
-        return [self._answer(*_evidence(place, of_pair)) for place in range(len(frames))]
+        changes = [_change(place, of_pair) for place in range(len(frames))]
+        return [self._answer(change, things) for change, things in zip(changes, things_in(changes), strict=True)]
 
     def _strengths(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         """How many times its threshold each pixel of a frame is outside of what is around it in the other one, and each
@@ -130,67 +134,45 @@ class FrameChangeNet(nn.Module):
         least = torch.maximum(noise, torch.minimum(one, other) * self.settings.least_change)
         return _outside(one, other).div_(least), _outside(other, one).div_(least)
 
-    def _answer(self, evidence: Tensor, here: Tensor) -> FrameChange:
-        """`evidence` is the change since the frame before, `here` what only this frame shows."""
-        places = self._regions(here)
-        regions = places if places.scores.numel() else self._regions(evidence)
+    def _answer(self, change: Change, things: Things) -> FrameChange:
+        regions = self._regions(change, things)
+        if regions.scores.numel() == 0:  # what comes and stays at once has no way
+            since = Change(change.since, change.since, _without_thin(change.since > 1), None)
+            regions = self._regions(since, next(things_in([since])))
         if regions.scores.numel() == 0:
-            return FrameChange(STILL, 1 / (1 + float(_in_cells(evidence).max())), regions)
+            return FrameChange(STILL, 1 / (1 + float(in_cells(change.since).max())), regions)
         return FrameChange(MOVING, float(regions.scores.max()), regions)
 
-    def _regions(self, strength: Tensor) -> Detections:
-        """Connected regions of cells with enough changed pixels; boxes in 0..1, best score first."""
-        height, width = strength.shape
-        changed = _without_thin(strength > 1)
-        cells = _in_cells(changed.float()) >= _CELL_SHARE
-        if not bool(cells.any()):
-            return no_detections(strength.device)
-        places, labels = torch.nonzero(cells), _components(cells)[cells]
-        boxes, scores = [], []
-        for label, size in zip(*torch.unique(labels, return_counts=True), strict=True):
-            if size < self.settings.least_cells:
-                continue
-            y, x = places[labels == label].T
-            left, top = int(x.min()) * _CELL, int(y.min()) * _CELL
-            right, bottom = min((int(x.max()) + 1) * _CELL, width), min((int(y.max()) + 1) * _CELL, height)
-            if _is_streak(changed[top:bottom, left:right]):
-                continue
-            inside = strength[top:bottom, left:right]
-            mean = float(inside[inside > 1].mean())
-            boxes.append((left / width, top / height, right / width, bottom / height))
-            scores.append(mean / (1 + mean))
-        if not boxes:
-            return no_detections(strength.device)
-        order = torch.argsort(torch.tensor(scores), descending=True, stable=True)
-        return Detections(torch.tensor(boxes)[order], torch.tensor(scores)[order], torch.full((len(boxes),), MOVING))
+    def _regions(self, change: Change, things: Things) -> Detections:
+        """The things of which a frame shows enough; boxes in 0..1, best score first."""
+        height, width = change.since.shape
+        least = self.settings.least_cells
+        is_large = (things.cells >= least) & (things.pixels >= least * CELL_SHARE * CELL**2) & ~things.is_streak
+        found = torch.nonzero(is_large).flatten()
+        scores = (things.strength / (1 + things.strength))[found].float()
+        order = torch.argsort(scores, descending=True, stable=True)
+        boxes = things.boxes[found] / torch.tensor((width, height, width, height))
+        return Detections(boxes[order], scores[order], torch.full((len(found),), MOVING))
 
 
-def _is_streak(changed: Tensor) -> bool:
-    """Whether the pixels of a region lie along a line, as those of a drop of rain do, by the axes of their ellipse."""
-    y, x = torch.nonzero(changed, as_tuple=True)
-    points = torch.stack((y, x)).float()
-    a, _, b, c = torch.cov(points, correction=0).flatten().tolist()
-    middle, spread = (a + c) / 2, math.hypot((a - c) / 2, b)
-    return bool(middle + spread > _STREAK**2 * (middle - spread + 1 / 12))
-
-
-def _evidence(place: int, of_pair: Mapping[tuple[int, int], Tensor]) -> tuple[Tensor, Tensor]:
-    """What a frame shows that the one before does not (the first: the second), and what it shows alone: it differs
-    from frames before and after or, at the end of a burst, from the nearest ones.
+def _change(place: int, of_pair: Mapping[tuple[int, int], Tensor]) -> Change:
+    """How a frame differs from those near it. At an end of the burst only the nearest one counts: in a longer time, a
+    thing goes a longer way, and the side from which it came is not known there.
     """
     before, after = (
         [of_pair[place, other] for other in span if (place, other) in of_pair]
         for span in (range(place - 1, place - 1 - REACH, -1), range(place + 1, place + 1 + REACH))
     )
-    evidence = (before or after)[0]
-    if before and after:
-        return evidence, torch.minimum(torch.stack(before).amax(0), torch.stack(after).amax(0))
-    return evidence, torch.stack(before or after).amin(0)
+    since = torch.stack(before or after).amin(0)
+    if not (before and after):
+        before, after = before[:1], after[:1]
+    sides = [_without_thin(torch.stack(side).amax(0) > 1) if side else None for side in (before, after)]
+    return Change(since, torch.stack(before + after).amax(0), *sides)
 
 
 def _outside(frame: Tensor, other: Tensor) -> Tensor:
     """By how much each pixel is brighter or darker than all that are near in the other frame."""
-    return torch.maximum(frame - _largest_near(other), -_largest_near(-other) - frame).clamp_(min=0.0)
+    return torch.maximum(frame - largest_near(other), -largest_near(-other) - frame).clamp_(min=0.0)
 
 
 def _means_near(frames: Tensor) -> Tensor:
@@ -202,20 +184,6 @@ def _means_near(frames: Tensor) -> Tensor:
         for each in (wide, inside)
     )
     return sums / counts
-
-
-def _largest_near(frames: Tensor) -> Tensor:
-    """The largest value around each pixel [..., h, w], _NEAR pixels to any side; much quicker than `max_pool2d`."""
-    for axis in (-2, -1):
-        size = frames.shape[axis] - 1
-        larger = frames.clone()
-        for step in range(1, min(_NEAR, size) + 1):
-            here, there = larger.narrow(axis, 0, size + 1 - step), frames.narrow(axis, step, size + 1 - step)
-            torch.maximum(here, there, out=here)
-            here, there = larger.narrow(axis, step, size + 1 - step), frames.narrow(axis, 0, size + 1 - step)
-            torch.maximum(here, there, out=here)
-        frames = larger
-    return frames
 
 
 def _without_thin(changed: Tensor) -> Tensor:
@@ -261,7 +229,7 @@ def _shown(strength: Tensor, shift: tuple[int, int]) -> Tensor:
     """The strength, zero in the strips that the other frame, shifted so, does not show."""
     for axis, step in enumerate(shift):
         if step:
-            reach = min(abs(step) + _NEAR, strength.shape[axis])
+            reach = min(abs(step) + NEAR, strength.shape[axis])
             strength.narrow(axis, 0 if step > 0 else strength.shape[axis] - reach, reach).zero_()
     return strength
 
@@ -287,21 +255,6 @@ def _slow_light(change: Tensor) -> Tensor:
     around = F.unfold(F.pad(cells, (_NEIGHBOURS // 2,) * 4, mode="replicate"), _NEIGHBOURS)
     slow = around.median(1).values.view_as(cells)
     return F.interpolate(slow, change.shape, mode="bilinear", align_corners=False)[0, 0]
-
-
-def _in_cells(pixels: Tensor) -> Tensor:
-    """Means over cells of 4 x 4 pixels; the last ones may be smaller."""
-    return F.avg_pool2d(pixels[None, None], _CELL, ceil_mode=True, count_include_pad=False)[0, 0]
-
-
-def _components(cells: Tensor) -> Tensor:
-    """Labels of 8-connected regions, 0 outside: each cell takes the largest label around it until nothing changes."""
-    label_of = torch.arange(1, cells.numel() + 1, dtype=torch.float32).view(cells.shape) * cells
-    while True:
-        spread = _largest_near(label_of) * cells
-        if torch.equal(spread, label_of):
-            return label_of
-        label_of = spread
 
 
 def build(card: ModelCard, weights: Path | None) -> FrameChangeNet:

@@ -13,11 +13,11 @@ from server.ensemble.frame_change import (
     MOVING,
     STILL,
     FrameChangeNet,
-    _largest_near,
     _means_near,
     _without_thin,
     build,
 )
+from server.ensemble.moving_things import largest_near
 
 CARD = card_named("frame-change")
 
@@ -142,7 +142,7 @@ def test_means_and_extremes_of_neighbourhoods_are_those_of_torchs_pools_to_the_l
     frames = torch.rand(3, 1, *size, generator=torch.Generator().manual_seed(1)) * 255
     means = F.avg_pool2d(frames, 3, stride=1, padding=1, count_include_pad=False)
     assert torch.equal(_means_near(frames[:, 0]), means[:, 0])
-    assert torch.equal(_largest_near(frames[:, 0]), F.max_pool2d(frames, 3, stride=1, padding=1)[:, 0])
+    assert torch.equal(largest_near(frames[:, 0]), F.max_pool2d(frames, 3, stride=1, padding=1)[:, 0])
     if min(size) > 1:
         changed = frames[0, 0] > 60
         squares = -F.max_pool2d(-changed[None, None].float(), 2, stride=1)

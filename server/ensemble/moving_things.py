@@ -1,0 +1,180 @@
+"""Where things that move are in each frame of a burst, from where its frames differ.
+
+A thing in one colour that goes less than its length from frame to frame shows only its front and its back: differences
+are pieces. But the way of a thing through the burst is one connected region. What differs from earlier frames there
+reaches from where the thing was to its front, and what differs from later frames from its back to where it will be. The
+thing itself is where both overlap. So its box is the same however fast it goes, and whatever of it is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
+from torch import Tensor
+
+REACH = 2
+"""How many frames before and after a frame is compared with."""
+CELL = 4
+CELL_SHARE = 0.25
+"""A cell of 4 x 4 pixels has changed if this part of its pixels has."""
+NEAR = 1
+"""Pixels by which leaves and a camera tremble: what is so near in the other frame is no difference."""
+_FRAMES = 2 * REACH + 1
+"""Frames whose changes are of one way. In a longer time, the ways of things that follow each other meet."""
+_EDGE_SHARE = 0.25
+"""A row or column of a thing has so many changed pixels at least, of those of its fullest one: drops of rain and
+reflections stick out of it.
+"""
+_STREAK, _STREAK_WIDE = 4.0, 5.0
+"""A drop of rain is so many times as long as it is wide, and narrower than so many pixels."""
+
+
+class Change(NamedTuple):
+    """How a frame [h, w] differs from others, in units of a pixel's threshold: `since` all near frames before (the
+    first: after), `strength` the largest difference from any near frame. `before` and `after` are the pixels that
+    differ from frames on that side; None at an end of the burst.
+    """
+
+    since: Tensor
+    strength: Tensor
+    before: Tensor | None
+    after: Tensor | None
+
+    @property
+    def changed(self) -> Tensor:
+        """The pixels that differ on either side."""
+        return reduce(torch.logical_or, (side for side in (self.before, self.after) if side is not None))
+
+
+class Things(NamedTuple):
+    """What a frame shows of each thing [n]: its box [n, 4] in pixels, how many of its cells change in any frame, how
+    many pixels inside of the box change in this one, and the mean strength of these.
+    """
+
+    boxes: Tensor
+    cells: Tensor
+    pixels: Tensor
+    strength: Tensor
+    is_streak: Tensor
+
+
+def things_in(changes: Sequence[Change]) -> Iterator[Things]:
+    """The things in each frame of a burst."""
+    ways: dict[int, _Ways] = {}
+    for place in range(len(changes)):
+        start = max(min(place - REACH, len(changes) - _FRAMES), 0)
+        if start not in ways:
+            ways[start] = _Ways(changes[start : start + _FRAMES])
+        yield ways[start].things(place - start)
+
+
+class _Ways:
+    """The ways of things through some frames: regions of changed cells that are connected through time."""
+
+    def __init__(self, changes: Sequence[Change]) -> None:
+        height, width = changes[0].since.shape
+        cells = reduce(torch.logical_or, (in_cells(change.changed.float()) >= CELL_SHARE for change in changes))
+        labels = _components(cells)
+        names = torch.unique(labels[cells])
+        ways = torch.searchsorted(names, labels).masked_fill_(~cells, len(names))  # the last one is no way
+        self._changes, self._count = changes, len(names) + 1
+        self._cells = torch.bincount(ways.flatten(), minlength=self._count)[:-1]
+        self._way_at = ways.repeat_interleave(CELL, 0).repeat_interleave(CELL, 1)[:height, :width]
+
+    def things(self, place: int) -> Things:
+        """What the frame at a place shows."""
+        change, boxes = self._changes[place], self._boxes(place)
+        y, x = torch.nonzero(change.changed, as_tuple=True)
+        ways = self._way_at[y, x]
+        left, top, right, bottom = boxes[ways].T
+        is_inside = (x >= left) & (x < right) & (y >= top) & (y < bottom)
+        y, x, ways = y[is_inside], x[is_inside], ways[is_inside]
+        each = torch.stack((torch.ones_like(x), change.strength[y, x], x, y, x * x, y * y, x * y)).double()
+        sums = each.new_zeros(len(each), self._count).index_add_(1, ways, each)[:, :-1]
+        pixels = sums[0]
+        strength, *moments = sums[1:] / pixels.clamp(min=1)
+        return Things(boxes[:-1], self._cells, pixels, strength, _are_streaks(*moments))
+
+    def _boxes(self, place: int) -> Tensor:
+        """The box of each thing at a place; one that ends before it begins where there is none."""
+        before, after = self._changes[place].before, self._changes[place].after
+        if before is not None and after is not None:
+            was, will_be = self._around(before), self._around(after)
+            low, high = torch.maximum(was[:, :2], will_be[:, :2]), torch.minimum(was[:, 2:], will_be[:, 2:])
+            return torch.cat((low, high), 1)
+        one_side, beside = (after, place + 1) if before is None else (before, place - 1)
+        assert one_side is not None
+        whole = self._around(one_side)
+        if not 0 < beside < len(self._changes) - 1:
+            return whole
+        return _at_far_end(whole, self._boxes(beside))
+
+    def _around(self, changed: Tensor) -> Tensor:
+        """The box of each way around its changed pixels."""
+        y, x = torch.nonzero(changed, as_tuple=True)
+        ways = self._way_at[y, x]
+        (left, right), (top, bottom) = (
+            self._span(ways, places, size) for places, size in ((x, changed.shape[1]), (y, changed.shape[0]))
+        )
+        return torch.stack((left, top, right, bottom), 1)
+
+    def _span(self, ways: Tensor, places: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """The first row or column of each way, and that after the last one."""
+        counts = torch.bincount(ways * size + places, minlength=self._count * size).view(self._count, size)
+        is_full = (counts >= counts.amax(1, keepdim=True) * _EDGE_SHARE) & (counts > 0)
+        first, last = is_full.int().argmax(1), size - is_full.flip(1).int().argmax(1)
+        is_there = is_full.any(1)
+        return first.where(is_there, size), last.where(is_there, 0)
+
+
+def _at_far_end(whole: Tensor, beside: Tensor) -> Tensor:
+    """The boxes at an end of a burst: of each way until the next frame, the end that is further from the box there, in
+    its size.
+    """
+    size = torch.minimum(beside[:, 2:] - beside[:, :2], whole[:, 2:] - whole[:, :2])
+    is_low = beside[:, :2] + beside[:, 2:] > whole[:, :2] + whole[:, 2:]
+    low = torch.where(is_low, whole[:, :2], whole[:, 2:] - size)
+    return torch.where((size > 0).all(1, keepdim=True), torch.cat((low, low + size), 1), whole)
+
+
+def _are_streaks(x: Tensor, y: Tensor, xx: Tensor, yy: Tensor, xy: Tensor) -> Tensor:
+    """Whether pixels lie along a narrow line, as those of a drop of rain do, by the axes of their ellipse. Given are
+    the means of their places and of the products of these.
+    """
+    xx, yy, xy = xx - x * x, yy - y * y, xy - x * y
+    middle, spread = (xx + yy) / 2, torch.hypot((xx - yy) / 2, xy)
+    narrow = middle - spread + 1 / 12
+    return (middle + spread > _STREAK**2 * narrow) & (narrow < _STREAK_WIDE**2 / 12)
+
+
+def largest_near(frames: Tensor) -> Tensor:
+    """The largest value around each pixel [..., h, w], NEAR pixels to any side; much quicker than `max_pool2d`."""
+    for axis in (-2, -1):
+        size = frames.shape[axis] - 1
+        larger = frames.clone()
+        for step in range(1, min(NEAR, size) + 1):
+            here, there = larger.narrow(axis, 0, size + 1 - step), frames.narrow(axis, step, size + 1 - step)
+            torch.maximum(here, there, out=here)
+            here, there = larger.narrow(axis, step, size + 1 - step), frames.narrow(axis, 0, size + 1 - step)
+            torch.maximum(here, there, out=here)
+        frames = larger
+    return frames
+
+
+def in_cells(pixels: Tensor) -> Tensor:
+    """Means over cells of 4 x 4 pixels; the last ones may be smaller."""
+    return F.avg_pool2d(pixels[None, None], CELL, ceil_mode=True, count_include_pad=False)[0, 0]
+
+
+def _components(cells: Tensor) -> Tensor:
+    """Labels of 8-connected regions, 0 outside: each cell takes the largest label around it until nothing changes."""
+    label_of = torch.arange(1, cells.numel() + 1, dtype=torch.float32).view(cells.shape) * cells
+    while True:
+        spread = largest_near(label_of) * cells
+        if torch.equal(spread, label_of):
+            return label_of
+        label_of = spread
