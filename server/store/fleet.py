@@ -5,7 +5,7 @@ Every change of a generation holds the lock `fleet`, so that replicas which star
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -40,7 +40,7 @@ class Fleet(Part):
         with writing(self._engine, lock=_LOCK) as connection:
             connection.execute(delete(replicas).where(replicas.c.name == name))
             connection.execute(delete(replicas).where(replicas.c.seen_at_us < now_us - _FORGOTTEN_US))
-            connection.execute(insert(replicas), _row(row, Replica))
+            connection.execute(insert(replicas), _row(row))
 
     def beat(self, name: str, run: str) -> str | None:
         """A replica lives. Returns the run that has its name: this one, a later one, or None."""
@@ -158,11 +158,11 @@ class Fleet(Part):
         last = connection.execute(select(func.max(generations.c.number))).scalar_one() or 0
         now_us = self._clock()
         added = Generation(last + 1, tuple(models), ensemble, tuple(instead_of), author, instance, now_us, stage, "")
-        connection.execute(insert(generations), _row(added, Generation))
+        connection.execute(insert(generations), _row(added))
         return added
 
 
-def _say(connection: Connection, name: str, run: str, said: dict[str, object]) -> None:
+def _say(connection: Connection, name: str, run: str, said: Mapping[str, object]) -> None:
     connection.execute(update(replicas).where(replicas.c.name == name, replicas.c.run == run).values(said))
 
 
@@ -188,6 +188,6 @@ def _models(text: str) -> tuple[str, ...]:
     return tuple(text.split(MODELS_SEPARATOR)) if text else ()
 
 
-def _row(value: Generation | Replica, of: type) -> dict[str, object]:
-    fields = ((name, getattr(value, name)) for name in of.__slots__)
+def _row(value: Generation | Replica) -> dict[str, object]:
+    fields = ((name, getattr(value, name)) for name in value.__slots__)
     return {name: MODELS_SEPARATOR.join(value) if isinstance(value, tuple) else value for name, value in fields}

@@ -19,7 +19,9 @@ _STEPS = {
 def replicas(settings: ServerSettings) -> Iterator[Finding]:
     """Checks that the servers on the database serve what all are to serve; `database` reports one that is silent."""
     standing = standing_of(settings)
-    for replica in () if standing is None else standing.replicas:
+    if standing is None:
+        return
+    for replica in standing.replicas:
         state, what = state_of(replica, standing)
         if state in ("serves", "starting"):
             yield Finding("ok", "replicas", f"{replica.name} {state}: {what}")
