@@ -107,6 +107,14 @@ def models_at_start(standing: Standing, name: str, of_settings: tuple[str, ...])
     return wanted.models
 
 
+def differs(digest: str, generation: Generation) -> str:
+    """Why a replica whose models make the ensemble `digest` cannot serve this generation."""
+    return (
+        f"its files make the ensemble {digest}, and the other servers serve {generation.ensemble}: give it the same "
+        "models and the same version of Sectorwatch"
+    )
+
+
 def default_instance(data_dir: Path) -> str:
     """The machine's name, and four letters that stand for the data folder, of which each server has its own."""
     host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()) or "server"

@@ -19,7 +19,7 @@ import msgspec
 from policies.observation import EnsembleInfo
 from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import ConfigurationError, Conflict, DatabaseUnavailable, RetryLater, SectorwatchError
-from server.domain.fleet import Generation, Standing
+from server.domain.fleet import Generation, Standing, differs
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
 from server.serving.answering import Engine, Handle
@@ -153,7 +153,7 @@ class Service:
                 how = f"loaded at start in {time.monotonic() - began:.1f} s{self._change_since_restart(served)}"
                 self._put(served, how, generation)
             else:
-                self._refuse(generation, _differs(served.digest, generation))
+                self._refuse(generation, differs(served.digest, generation))
             self.engine = engine  # with an engine, other threads may swap and stop
             self._on_stuck = on_stuck
 
@@ -318,7 +318,7 @@ class Service:
             return wanted
         generation = self._membership.establish(wanted.models, served.digest)
         if generation.ensemble != served.digest:
-            raise ConfigurationError(_differs(served.digest, generation))
+            raise ConfigurationError(differs(served.digest, generation))
         return generation
 
     def _refuse(self, wanted: Generation, why: str) -> None:
@@ -339,7 +339,7 @@ class Service:
                 return held
         loaded = self._load(self._usable(generation.models))
         if (digest := loaded.ensemble.ensemble_info.ensemble) != generation.ensemble and not or_another:
-            raise ConfigurationError(_differs(digest, generation))
+            raise ConfigurationError(differs(digest, generation))
         self._golden.require(loaded)
         if self.engine is not None:
             return self._make_served(loaded, self.engine.handle(loaded.ensemble))
@@ -386,13 +386,6 @@ class Service:
 
 def _described(served: Served | None) -> InService | None:
     return None if served is None else InService(served.digest, served.loaded.models)
-
-
-def _differs(digest: str, generation: Generation) -> str:
-    return (
-        f"its files make the ensemble {digest}, and the other servers serve {generation.ensemble}: give it the same "
-        "models and the same version of Sectorwatch"
-    )
 
 
 def _line(error: Exception) -> str:

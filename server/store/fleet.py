@@ -190,4 +190,4 @@ def _models(text: str) -> tuple[str, ...]:
 
 def _row(value: Generation | Replica) -> dict[str, object]:
     fields = ((name, getattr(value, name)) for name in value.__slots__)
-    return {name: MODELS_SEPARATOR.join(given) if isinstance(given, tuple) else given for name, given in fields}
+    return {name: MODELS_SEPARATOR.join(value) if isinstance(value, tuple) else value for name, value in fields}

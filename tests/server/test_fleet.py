@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +21,6 @@ from tests.server.ensemble.others import folder_of, network
 from tests.server.launched import PATIENCE_S, Running
 from tests.server.test_replicas import wait_until
 from tests.server.web_client import SITE
-
-pytestmark = pytest.mark.usefixtures("own_folder")
 
 SETTINGS = """\
 instance = "{name}"
@@ -58,16 +57,34 @@ def database(postgresql: str) -> str:
     return postgresql
 
 
-@pytest.fixture
-def start(database: str, tmp_path: Path, running: list[Running]) -> Callable[..., Server]:
-    """Starts a server with files of its own: the models `first` and `second`, by the seeds of their weights."""
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models `first` and `second`, and another `second`."""
+    shelf = tmp_path_factory.mktemp("shelf")
+    for folder, model, seed in (("models", "first", 1), ("models", "second", 2), ("others", "second", 3)):
+        folder_of(shelf / folder, "torchscript", network(seed), model)
+    return shelf
 
-    def started(name: str, *, waits_for: str = "ensemble ready", **seeds: int) -> Server:
+
+@pytest.fixture
+def start(
+    database: str,
+    shelf: Path,
+    tmp_path: Path,
+    running: list[Running],
+    own_folder: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Server]:
+    """Starts a server with a folder and copies of the models of its own; with `is_wrong`, another `second`."""
+    monkeypatch.delenv("SECTORWATCH_DATA_DIR")
+
+    def started(name: str, *, waits_for: str = "ensemble ready", is_wrong: bool = False) -> Server:
         folder = tmp_path / name
         (folder / "sites").mkdir(parents=True)
         (folder / "sites" / "north-yard.toml").write_text(SITE, encoding="utf-8")
-        for model, seed in ({"first": 1, "second": 2} | seeds).items():
-            folder_of(folder / "models", "torchscript", network(seed), model)
+        shutil.copytree(shelf / "models", folder / "models")
+        if is_wrong:
+            shutil.copytree(shelf / "others", folder / "models", dirs_exist_ok=True)
         text = SETTINGS.format(name=name, folder=folder, url=database)
         (folder / "server.toml").write_text(text, encoding="utf-8")
         server = Running(["server", "serve", "--config", str(folder / "server.toml")])
@@ -138,7 +155,7 @@ def test_a_server_that_starts_with_other_weights_is_not_ready_and_one_with_the_s
 ) -> None:
     one = start("one")
     assert one.models("swap", "second").returncode == 0
-    wrong = start("wrong", waits_for="not ready", second=3)
+    wrong = start("wrong", waits_for="not ready", is_wrong=True)
     status, why = wrong.ready()
     assert status == 503
     assert "cannot serve generation 2 of the ensemble: its files make the ensemble" in why
