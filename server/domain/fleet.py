@@ -24,8 +24,8 @@ Stage = Literal["asked", "wanted", "refused"]
 class Generation:
     """One choice of the ensemble, for all replicas. The newest one that is `wanted` is in force.
 
-    `instead_of` are the models of the settings at that time, `instance` is the replica that was asked. `detail` says
-    why it was refused.
+    `instead_of` are the models of the settings at that time, `instance` is the replica that was asked, of this release
+    of Sectorwatch. `detail` says why it was refused.
     """
 
     number: int
@@ -34,9 +34,19 @@ class Generation:
     instead_of: tuple[str, ...]
     author: str
     instance: str
+    release: str
     asked_at_us: int
     stage: Stage
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a generation comes from: the replica, its release of Sectorwatch, the models of its settings."""
+
+    instance: str
+    release: str
+    instead_of: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from server import __version__
 from server.domain.errors import Conflict, DatabaseUnavailable, RetryLater, SectorwatchError
-from server.domain.fleet import Generation, Replica, Standing
+from server.domain.fleet import Generation, Origin, Replica, Standing
 from server.store.fleet import LEFT, Fleet, is_orphan
 
 log = logging.getLogger(__name__)
@@ -48,14 +49,14 @@ class Membership:
         self.name = name
         self.is_displaced = False
         self._fleet = fleet
-        self._of_settings = tuple(of_settings)
+        self._origin = Origin(name, __version__, tuple(of_settings))
         self._run = secrets.token_hex(8)
-        self._has_joined = False
+        self._has_joined = self._was_killed = False
         self._said: Callable[[], None] = lambda: None
         self._never = threading.Event()
 
     def join(self) -> None:
-        self._fleet.join(self.name, self._run)
+        self._was_killed = self._fleet.join(self.name, self._run)
         self._has_joined = True
 
     def leave(self) -> None:
@@ -78,9 +79,12 @@ class Membership:
     def standing(self) -> Standing:
         return self._fleet.standing()
 
-    def establish(self, models: Sequence[str], ensemble: str) -> Generation:
-        """As the store's, for this replica."""
-        return self._fleet.establish(models, ensemble, instead_of=self._of_settings, instance=self.name)
+    def establish(self, models: Sequence[str], ensemble: str, *, is_approved: bool) -> Generation:
+        """As the store's, for this replica.
+
+        One that was killed does not lead: in the middle of an upgrade it may be one of the release before.
+        """
+        return self._fleet.establish(models, ensemble, self._origin, may_lead=is_approved and not self._was_killed)
 
     def serves(self, generation: Generation, fault: str | None = None) -> None:
         """Say that this replica serves a generation; `fault`: why it does not answer at present."""
@@ -106,7 +110,7 @@ class Membership:
 
     def ask(self, models: Sequence[str], ensemble: str, author: str) -> Generation:
         """Ask the others for an ensemble that this replica has ready."""
-        return self._fleet.ask(models, ensemble, instead_of=self._of_settings, author=author, instance=self.name)
+        return self._fleet.ask(models, ensemble, self._origin, author)
 
     def agree(self, asked: Generation) -> Generation:
         """Wait until all live replicas have the ensemble ready. Raises Conflict with the reason where one refuses.

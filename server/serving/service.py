@@ -146,7 +146,7 @@ class Service:
             engine = self._engine_of(loaded.ensemble)
             served = self._make_served(loaded, engine.first)
             fault = self._golden.fault(loaded)
-            generation = self._membership.establish(names, served.digest)
+            generation = self._membership.establish(names, served.digest, is_approved=fault is None)
             engine.start(on_stuck)
             if generation.ensemble == served.digest:
                 self._fault = fault
@@ -316,7 +316,7 @@ class Service:
         """The generation of an ensemble that is ready. Raises ConfigurationError where the others serve another one."""
         if served.digest == wanted.ensemble:
             return wanted
-        generation = self._membership.establish(wanted.models, served.digest)
+        generation = self._membership.establish(wanted.models, served.digest, is_approved=True)
         if generation.ensemble != served.digest:
             raise ConfigurationError(differs(served.digest, generation))
         return generation

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from server.domain.errors import Conflict
-from server.domain.fleet import Generation, Replica, Stage, Standing
+from server.domain.fleet import Generation, Origin, Replica, Stage, Standing
 from server.domain.times.clock import SECOND_US
 from server.store.engine import reading, writing
 from server.store.rows import MODELS_SEPARATOR, Part
@@ -33,14 +33,18 @@ class Fleet(Part):
         with reading(self._engine) as connection:
             return self._standing(connection)
 
-    def join(self, name: str, run: str) -> None:
-        """A replica starts. The row of an earlier run of the same name is replaced."""
+    def join(self, name: str, run: str) -> bool:
+        """A replica starts. The row of an earlier run of the same name, which did not stop in order, is replaced.
+
+        Whether there was one.
+        """
         now_us = self._clock()
         row = Replica(name, run, now_us, now_us, None, None, (), None, None)
         with writing(self._engine, lock=_LOCK) as connection:
-            connection.execute(delete(replicas).where(replicas.c.name == name))
+            replaced = connection.execute(delete(replicas).where(replicas.c.name == name)).rowcount
             connection.execute(delete(replicas).where(replicas.c.seen_at_us < now_us - _FORGOTTEN_US))
             connection.execute(insert(replicas), _row(row))
+        return replaced > 0
 
     def beat(self, name: str, run: str) -> str | None:
         """A replica lives. Returns the run that has its name: this one, a later one, or None."""
@@ -73,9 +77,7 @@ class Fleet(Part):
         with writing(self._engine, lock=_LOCK) as connection:
             connection.execute(delete(replicas).where(replicas.c.name == name, replicas.c.run == run))
 
-    def ask(
-        self, models: Sequence[str], ensemble: str, *, instead_of: Sequence[str], author: str, instance: str
-    ) -> Generation:
+    def ask(self, models: Sequence[str], ensemble: str, origin: Origin, author: str) -> Generation:
         """Ask all replicas to get an ensemble ready. Raises Conflict while another one is asked for."""
         with writing(self._engine, lock=_LOCK) as connection:
             standing = self._standing(connection)
@@ -83,25 +85,26 @@ class Fleet(Part):
                 if not is_orphan(before, standing):
                     raise Conflict(f"not swapped: another swap is under way, asked of {before.instance}")
                 _decide(connection, before.number, "refused", LEFT)
-            return self._add(connection, models, ensemble, instead_of, author, instance, "asked")
+            return self._add(connection, models, ensemble, origin, author, "asked")
 
-    def establish(
-        self, models: Sequence[str], ensemble: str, *, instead_of: Sequence[str], instance: str
-    ) -> Generation:
+    def establish(self, models: Sequence[str], ensemble: str, origin: Origin, *, may_lead: bool = False) -> Generation:
         """The generation in force for a replica that has loaded this ensemble at its start.
 
         A replica alone puts its own in force where it differs. Beside others it gets theirs, which may differ from its
-        own.
+        own. One that `may_lead`, and is of another release of Sectorwatch than the generation in force, puts its own in
+        force: that is how a release with other models gets in, server by server.
         """
         with writing(self._engine, lock=_LOCK) as connection:
             standing = self._standing(connection)
             wanted = standing.wanted
-            if wanted is not None and standing.others(instance):
-                return wanted
-            here = (tuple(models), ensemble, tuple(instead_of))
-            if wanted is not None and here == (wanted.models, wanted.ensemble, wanted.instead_of):
-                return wanted
-            return self._add(connection, models, ensemble, instead_of, "", instance, "wanted")
+            if wanted is not None and standing.others(origin.instance):
+                if wanted.ensemble == ensemble or wanted.release == origin.release or not may_lead:
+                    return wanted
+            elif wanted is not None:
+                here = (tuple(models), ensemble, origin.instead_of)
+                if here == (wanted.models, wanted.ensemble, wanted.instead_of):
+                    return wanted
+            return self._add(connection, models, ensemble, origin, "", "wanted")
 
     def decide(self, number: int, instance: str) -> Generation | None:
         """Put a generation in force if all other live replicas have it ready; None while one has not answered.
@@ -150,14 +153,23 @@ class Fleet(Part):
         connection: Connection,
         models: Sequence[str],
         ensemble: str,
-        instead_of: Sequence[str],
+        origin: Origin,
         author: str,
-        instance: str,
         stage: Stage,
     ) -> Generation:
         last = connection.execute(select(func.max(generations.c.number))).scalar_one() or 0
-        now_us = self._clock()
-        added = Generation(last + 1, tuple(models), ensemble, tuple(instead_of), author, instance, now_us, stage, "")
+        added = Generation(
+            number=last + 1,
+            models=tuple(models),
+            ensemble=ensemble,
+            instead_of=origin.instead_of,
+            author=author,
+            instance=origin.instance,
+            release=origin.release,
+            asked_at_us=self._clock(),
+            stage=stage,
+            detail="",
+        )
         connection.execute(insert(generations), _row(added))
         return added
 

@@ -17,6 +17,7 @@ from server.app.runtime import Runtime
 from server.delivery.channel import Channel
 from server.domain.ensemble_protocol import Answering, Payload
 from server.domain.errors import SectorwatchError, Unapproved
+from server.domain.fleet import Origin
 from server.engine.stages import Answer
 from server.serving.loading import Loaded
 from server.settings import ServerSettings
@@ -118,7 +119,7 @@ def chosen(folder: Path, models: Sequence[str], instead_of: Sequence[str]) -> No
     """Leave a database behind whose server was swapped to these models."""
     new_sqlite.provide(folder / "sectorwatch.sqlite")
     with closing(open_store(f"sqlite:///{folder}/sectorwatch.sqlite")) as store:
-        store.fleet.establish(models, "some digest", instead_of=instead_of, instance="the server")
+        store.fleet.establish(models, "some digest", Origin("the server", "1.0", tuple(instead_of)))
 
 
 def joined(runtime: Runtime, name: str) -> None:

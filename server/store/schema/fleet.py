@@ -15,6 +15,7 @@ generations = Table(
     Column("instead_of", Text, nullable=False, comment="Models of the settings of that replica at that time."),
     Column("author", Text, nullable=False, comment="Who asked; empty: the replica itself, at its start."),
     Column("instance", Key, nullable=False, comment="The replica that was asked."),
+    Column("release", Text, nullable=False, comment="Its release of Sectorwatch."),
     Column("asked_at_us", BigInteger, nullable=False, comment="When (us, server's clock)."),
     Column(
         "stage",

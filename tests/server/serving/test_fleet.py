@@ -13,7 +13,7 @@ from flask import Flask
 
 from server.app.runtime import Runtime
 from server.domain.errors import ConfigurationError, Conflict
-from server.serving import service
+from server.serving import membership, service
 from server.serving.membership import OnReplica
 from server.serving.service import InService
 from server.serving.swap import Swap
@@ -152,6 +152,22 @@ def test_a_server_with_other_files_is_not_ready_beside_others_until_a_swap_it_ca
     newer.edition = 0
     assert runtime.service.swap(Swap(("c",))).others == (OnReplica("two", "serves"),)
     assert ready(two) == (200, "c#0")
+
+
+def test_the_first_server_of_a_new_release_takes_the_lead_and_those_before_are_unready_until_they_are_replaced(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, before = start("one", Shelf())
+    assert ready(one) == (200, "a+b#0")
+    monkeypatch.setattr(membership, "__version__", "99.0")
+    newer = Shelf()
+    newer.edition = 1
+    two, _ = start("two", newer)
+    assert ready(two) == (200, "a+b#1")
+    until(lambda: ready(one)[0] == 503)
+    before.stop()
+    three, _ = start("three", newer)
+    assert ready(three) == ready(two) == (200, "a+b#1")
 
 
 def test_a_server_that_lacks_the_models_of_the_others_is_not_ready_and_says_why(start: Start) -> None:

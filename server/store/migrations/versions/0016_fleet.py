@@ -22,6 +22,7 @@ def upgrade() -> None:
         sa.Column("instead_of", sa.Text(), nullable=False),
         sa.Column("author", sa.Text(), nullable=False),
         sa.Column("instance", _KEY, nullable=False),
+        sa.Column("release", sa.Text(), nullable=False),
         sa.Column("asked_at_us", sa.BigInteger(), nullable=False),
         sa.Column("stage", _KEY, nullable=False),
         sa.Column("detail", sa.Text(), nullable=False),
