@@ -105,7 +105,7 @@ def status(settings: ServerSettings) -> None:
     asked = f"since {utc(wanted.asked_at_us, 'seconds')}, asked of {wanted.instance}{author}"
     click.echo(f"generation {wanted.number} {wanted.ensemble} {','.join(wanted.models)} {asked}")
     states = [(each.name, *state_of(each, standing)) for each in standing.replicas]
-    echo_lines(aligned([("REPLICA", "STATE", "WHAT"), *states]))
+    echo_lines(aligned([("REPLICA", "STATE", "WHAT"), *states]) if states else ["no server runs on this database"])
     raise SystemExit(1 if any(state in MISMATCHED for _name, state, _what in states) else 0)
 
 
