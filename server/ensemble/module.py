@@ -41,8 +41,10 @@ _CHUNK_PIXELS = 1 << 18
 _ACCELERATOR_CHUNK_PIXELS = 1 << 23
 _MOST_FRAMES = 32
 _LARGER = 1.1
-_REACH = 2
-"""An answer of a `change` model depends on so many frames before and after its own."""
+_REACH = 6
+"""An answer of a `change` model depends on at most so many frames before and after its own: the first one's on the way
+of things through five frames, the last of which is compared with two more.
+"""
 
 
 @dataclass(frozen=True, slots=True)
