@@ -12,21 +12,18 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from policies.calibration import Part
 from policies.fusion.grouping import Group, group_boxes
 from policies.fusion.judgement import NOTHING, Candidate, Judgement
 from policies.fusion.pieces import group_moving
-from policies.fusion.voters import KEEP_RATIO, Voters, voters_of
+from policies.fusion.voters import Voters, voters_of
 from policies.geometry import Point, foot
 from policies.observation import ModelInfo, Observation, Prediction
-from policies.sensitivity import Sensitivity, Verdict, Vote
-from policies.site.rules import Rules
+from policies.sensitivity import Verdict, Vote
 from policies.site.sectors import WHOLE, Sector
 from policies.site.site_policy import CameraPolicy
 from policies.site.targets import is_moving
 
-_FOR, _AGAINST, _ABSTAIN, _MISSING = Vote
-_PRESENT = Verdict.PRESENT
+_FOR = Vote.FOR
 
 
 def judge(policy: CameraPolicy, seen: Observation) -> Judgement:
@@ -76,19 +73,20 @@ def _judged(
     candidates: list[Candidate] = []
     undecided: list[tuple[str, str]] = []
     is_silence_absent = not voters.undecided and voters.saw_something(seen) is not None
-    for target, models in voters.models.items():
+    for target in voters.models:
         boxed = [
-            _candidate(policy, seen, target, models, sectors_at(policy, target, _foot(group)), group)
+            _candidate(policy, seen, target, voters, sectors_at(policy, target, _foot(group)), group)
             for group in groups.get(target, ())
         ]
-        boxed = [_unless_suppressed(policy, seen, candidate) for candidate in boxed]
+        if policy.suppressions:
+            boxed = [_unless_suppressed(policy, seen, candidate) for candidate in boxed]
         candidates += boxed
         for sector in () if is_silence_absent else policy.sectors:
             if target not in sector.rules.targets:
                 continue
             if any(c.present for c in boxed if sector.name in c.sectors):
                 continue
-            bare = _candidate(policy, seen, target, models, [sector], {})
+            bare = _candidate(policy, seen, target, voters, [sector], {})
             if bare.ruling.verdict is Verdict.UNDECIDED:
                 undecided.append((target, sector.name))
             elif bare.present:
@@ -97,42 +95,29 @@ def _judged(
 
 
 def _candidate(
-    policy: CameraPolicy,
-    seen: Observation,
-    target: str,
-    models: Sequence[ModelInfo],
-    sectors: Sequence[Sector],
-    group: Group,
+    policy: CameraPolicy, seen: Observation, target: str, voters: Voters, sectors: Sequence[Sector], group: Group
 ) -> Candidate:
     """The boxes of a group as a candidate or, if there are none, the sector itself: every detector that answered votes
     against it.
     """
-    rules = (sectors[0].rules if sectors else policy.rules).of(target)
-    heard = {info.model: _score(policy, seen, target, info, sectors, group) for info in models}
-    sensitivity = rules.sensitivity
-    if sensitivity.by_evidence:
-        votes, parts = _calibrated_votes(seen, models, heard)
-        ruling = sensitivity.fuse(votes, parts)
-        kept = sensitivity.keeps(ruling)
+    scores = [_score(policy, seen, target, info, sectors, group) for info in voters.models[target]]
+    ballot = voters.ballots(policy, target, sectors[0] if sectors else None).of(seen.answers, scores)
+    if group:
+        boxes = [prediction.score for prediction in group.values()]
+        box = next(iter(group.values())).box
     else:
-        votes, parts = _votes(rules, seen, heard, 1.0)
-        ruling = sensitivity.fuse(votes, parts)
-        kept = sensitivity.fuse(*_votes(rules, seen, heard, KEEP_RATIO)).verdict is _PRESENT
-    scores = [heard[model] or 0.0 for model, vote in votes.items() if vote is _FOR]
+        boxes = [score or 0.0 for score, vote in zip(scores, ballot.votes.values(), strict=True) if vote is _FOR]
+        box = None
     return Candidate(
-        target=target,
-        sectors=tuple([s.name for s in sectors]),
-        votes=votes,
-        ruling=ruling,
-        kept=kept,
-        score=max([box.score for box in group.values()] or scores, default=0.0),
-        box=next((box.box for box in group.values()), None),
-        parts=_in_log_odds(sensitivity, votes, parts) if sensitivity.by_evidence else {},
+        target,
+        tuple([s.name for s in sectors]),
+        ballot.votes,
+        ballot.ruling,
+        ballot.kept,
+        max(boxes, default=0.0),
+        box,
+        parts=ballot.parts,
     )
-
-
-def _in_log_odds(given: Sensitivity, votes: Mapping[str, Vote], parts: Mapping[str, Part]) -> dict[str, float]:
-    return {model: part / 1000 for model, part in given.weighed(votes, parts).items()}
 
 
 def _score(
@@ -142,42 +127,6 @@ def _score(
     if info.boxes:
         return group[info.model].score if info.model in group else 0.0
     return _label_score(seen, info, policy.targets[target], sectors)
-
-
-def _votes(
-    rules: Rules, seen: Observation, heard: Mapping[str, float | None], ratio: float
-) -> tuple[dict[str, Vote], dict[str, Part]]:
-    """The models' votes by `ratio` of the minimum scores and, under `agreement`, what each model's score counts."""
-    given = rules.sensitivity
-    votes = {model: _vote(seen, model, score, rules.least(model) * ratio) for model, score in heard.items()}
-    if not given.by_agreement:
-        return votes, {}
-    no = {_AGAINST, _MISSING} if given.missing == "fail_closed" else {_AGAINST}
-    against = {model for model, vote in votes.items() if vote in no and given.opposes(model)}
-    return votes, {
-        model: given.agreement_part(
-            model, heard[model] or 0.0, rules.least(model), ratio, is_unopposed=not against - {model}
-        )
-        for model, vote in votes.items()
-        if vote is not _ABSTAIN
-    }
-
-
-def _calibrated_votes(
-    seen: Observation, models: Sequence[ModelInfo], heard: Mapping[str, float | None]
-) -> tuple[dict[str, Vote], dict[str, Part]]:
-    """Under `evidence`: what each model's score is worth, and whether it is rather right than wrong."""
-    votes: dict[str, Vote] = {}
-    parts: dict[str, Part] = {}
-    for info in models:
-        model, score = info.model, heard[info.model]
-        if info.calibrated is None:
-            votes[model] = _vote(seen, model, None, 1.0)
-        else:
-            votes[model] = _vote(seen, model, score, info.calibrated.even)
-            if votes[model] is not _ABSTAIN:
-                parts[model] = info.calibrated.part(score or 0.0)
-    return votes, parts
 
 
 def _unless_suppressed(policy: CameraPolicy, seen: Observation, candidate: Candidate) -> Candidate:
@@ -203,16 +152,7 @@ def _foot(group: Group) -> Point:
 
 def sectors_at(policy: CameraPolicy, target: str, point: Point) -> list[Sector]:
     """The sectors that ask for `target` and hold this point."""
-    return [s for s in policy.reaching.values() if target in s.rules.targets and s.holds(point)]
-
-
-def _vote(seen: Observation, model: str, score: float | None, least: float) -> Vote:
-    """The vote of a model whose score is None where it was not asked, and 0 where it saw nothing."""
-    if seen.answers.get(model) is None:
-        return _MISSING
-    if score is None:
-        return _ABSTAIN
-    return _FOR if score > 0 and score >= least else _AGAINST
+    return [sector for sector in policy.asking.get(target, ()) if sector.holds(point)]
 
 
 def _label_score(

@@ -5,15 +5,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping
 
+from policies.fusion.ballots import KEEP_RATIO, Ballots
 from policies.fusion.grouping import Group
 from policies.fusion.judgement import NOTHING, Judgement
 from policies.observation import EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.sensitivity import Verdict, Vote
 from policies.site.rules import Rules
+from policies.site.sectors import Sector
 from policies.site.site_policy import CameraPolicy
 from policies.site.targets import can_vote
-
-KEEP_RATIO = 0.43
 
 
 class Voters:
@@ -36,8 +36,18 @@ class Voters:
         )
         self.nothing = Judgement((), self.undecided) if self.undecided else NOTHING
         self.thresholds = {target: VoteThresholds(policy, target, models) for target, models in self.models.items()}
+        self._ballots: dict[tuple[str, str | None], Ballots] = {}
         voters = {info.model: info for models in self.models.values() for info in models}
         self._detectors = tuple(voters) if all(info.boxes for info in voters.values()) else None
+
+    def ballots(self, policy: CameraPolicy, target: str, sector: Sector | None) -> Ballots:
+        """The ballots on a target by the rules of a sector; None: by those of the camera, where no sector is."""
+        place = (target, None if sector is None else sector.name)
+        ballots = self._ballots.get(place)
+        if ballots is None:
+            rules = (policy.rules if sector is None else sector.rules).of(target)
+            ballots = self._ballots[place] = Ballots(rules, self.models[target])
+        return ballots
 
     def saw_something(self, seen: Observation) -> bool | None:
         """Whether a voter has a box; None unless all voters are detectors and all answered."""

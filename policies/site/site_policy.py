@@ -106,6 +106,14 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
         return up_to_edges(self.sectors, self.apart)
 
     @cached_property
+    def asking(self) -> dict[str, tuple[Sector, ...]]:
+        """Target to the sectors that ask for it, as feet fall into them."""
+        return {
+            target: tuple(sector for sector in self.reaching.values() if target in sector.rules.targets)
+            for target in self.targets
+        }
+
+    @cached_property
     def reaching_lines(self) -> tuple[Line, ...]:
         """The lines as feet cross them: one that ends near the frame's edge ends on the edge."""
         return tuple(map(line_to_edges, self.lines))

@@ -42,6 +42,8 @@ TWIN_OVERLAP = 0.33
 NEAR_EDGE = 0.18
 LEAVING_SPEED = 0.15
 LEFT_COST = 8.0
+NOT_THIS_ONE = 1.0
+"""The cost of what is certainly another thing: any that is above 0."""
 SAME_BOX = 0.9
 """IoU from which two boxes are one: a detector may give one thing two names, such as car and truck, with one box."""
 LONG_STEP = 3 * POSITION_NOISE
@@ -64,7 +66,9 @@ def associate(policy: CameraPolicy, frame: Frame, tracks: Sequence[Track], judge
             matches += [(track, None) for track in mine]
             continue
         candidates = [c for c in judged.candidates if c.target == target]
-        boxed = [c for c in candidates if c.box is not None and (c.present or c.kept)]
+        if not (mine or candidates):
+            continue
+        boxed = [c for c in candidates if c.box is not None and (c.kept or c.present)]
         of_target = list(_by_boxes(policy, frame, target, [t for t in mine if t.motion is not None], boxed))
         bare = [c for c in candidates if c.box is None and c.present]
         if bare or any(t.motion is None for t in mine):
@@ -195,26 +199,32 @@ def _predicted_costs(
 
     `seen` holds each candidate's centre and height, and what it costs if it is a weak one.
     """
-    expected = thing.expected
+    was, expected = thing.motion, thing.expected
+    expected_x, expected_y, expected_h = expected.x, expected.y, expected.h
     reach = REACH + max_speed * thing.ago_s
     last_x, last_y, _ = centre_and_height(thing.box, aspect)
+    near = [
+        (place, each)
+        for place, each in enumerate(seen)
+        if math.hypot(each[0] - last_x, each[1] - last_y) <= reach * max(expected_h, each[2])
+    ]
+    costs = [NOT_THIS_ONE] * len(seen)
+    if not near:  # most things, of most candidates
+        return costs
     spread, stayed_spread = expected.pp + POSITION_NOISE**2, (2 * POSITION_NOISE) ** 2
-    step_x, step_y = expected.x - thing.motion.x, expected.y - thing.motion.y
-    is_long = math.hypot(step_x, step_y) > LONG_STEP * expected.h
-    stopped = STAYED_COST + _stopping_cost(thing.motion, thing.ago_s, max_speed)
-    left = LEFT_COST if _has_left_frame(thing.motion, expected, aspect) else 0.0
-    costs: list[float] = []
-    for x, y, h, weak in seen:
-        if math.hypot(x - last_x, y - last_y) > reach * max(expected.h, h):
-            costs.append(1.0)
-            continue
-        dx, dy = x - expected.x, y - expected.y
-        place = _position_cost(dx, dy, expected.h, spread)
+    step_x, step_y = expected_x - was.x, expected_y - was.y
+    is_long = math.hypot(step_x, step_y) > LONG_STEP * expected_h
+    stopped = STAYED_COST + _stopping_cost(was, thing.ago_s, max_speed)
+    left = LEFT_COST if _has_left_frame(was, expected, aspect) else 0.0
+    for place, (x, y, h, weak) in near:
+        dx, dy = x - expected_x, y - expected_y
+        cost = _position_cost(dx, dy, expected_h, spread)
         if is_long:
-            more = min(max(h / expected.h, 1 / MOST_GROWTH), MOST_GROWTH) - 1
-            place = min(place, _position_cost(dx - more * step_x, dy - more * step_y, expected.h, spread))
-        stayed = _position_cost(x - last_x, y - last_y, expected.h, stayed_spread) + stopped
-        costs.append(min(place, stayed) + 2 * _size_cost(h, expected.h) + weak + left - NEW_THING_COST)
+            more = min(max(h / expected_h, 1 / MOST_GROWTH), MOST_GROWTH) - 1
+            cost = min(cost, _position_cost(dx - more * step_x, dy - more * step_y, expected_h, spread))
+        cost = min(cost, _position_cost(x - last_x, y - last_y, expected_h, stayed_spread) + stopped)
+        if cost + weak + left < NEW_THING_COST:  # else it is too far whatever its size
+            costs[place] = cost + 2 * _size_cost(h, expected_h) + weak + left - NEW_THING_COST
     return costs
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 
 import msgspec
 
@@ -23,7 +23,9 @@ from server.domain.burst import burst_digest
 from server.domain.errors import SectorwatchError, Unknown
 from server.domain.folding.refold import steps
 from server.domain.keeping import DAY_US
-from server.domain.records import BurstFacts, Checkpoint, EventRecord, PolicyRecord
+from server.domain.records import BurstFacts, Checkpoint, EventRecord, KeptBurst, PolicyRecord
+
+_Kept = Callable[[str], KeptBurst]
 
 START = Checkpoint(None, None)
 
@@ -82,18 +84,19 @@ def verify(store: Store, record: EventRecord, *, from_start: bool = False) -> It
     """
     event = record.logged.event
     source = event.provenance
+    kept_burst = cache(store.kept)  # its first read judges the burst again, and four checks take it
     checks: list[tuple[str, Callable[[], str]]] = [
         ("log row", partial(_row, record)),
         (f"policy {source.policy[:12]}", partial(_policy, store, event)),
     ]
     for burst_id in source.burst_ids:
         checks += [
-            (f"burst {burst_id}", partial(_burst, store, event, burst_id)),
-            (f"ensemble of {burst_id}", partial(_ensemble, store, event, burst_id)),
-            (f"decision record of {burst_id}", partial(_decisions, store, event, burst_id)),
+            (f"burst {burst_id}", partial(_burst, store, kept_burst, event, burst_id)),
+            (f"ensemble of {burst_id}", partial(_ensemble, store, kept_burst, event, burst_id)),
+            (f"decision record of {burst_id}", partial(_decisions, store, kept_burst, event, burst_id)),
         ]
     checks += [
-        ("frames", partial(_frames, store, event)),
+        ("frames", partial(_frames, store, kept_burst, event)),
         *_picture_checks(store, event),
         ("recomputed from its votes", partial(_recomputed, store, record, from_start)),
     ]
@@ -164,11 +167,11 @@ def _facts(store: Store, event: Event, burst_id: str) -> BurstFacts:
     raise _Differs("not stored")
 
 
-def _burst(store: Store, event: Event, burst_id: str) -> str:
+def _burst(store: Store, kept_burst: _Kept, event: Event, burst_id: str) -> str:
     facts = _facts(store, event, burst_id)
     _same("camera", (facts.site, facts.camera), (event.site, event.camera))
     _same("mask", facts.mask_digest, event.provenance.mask_digest)
-    seen = store.kept(burst_id).observations
+    seen = kept_burst(burst_id).observations
     _same("count of frames", len(seen), facts.frames)
     _same("first and last frame", (facts.first_at_us, facts.last_at_us), (seen[0].at_us, seen[-1].at_us))
     offsets = [(frame.at_us - facts.captured_at_us) // 1000 for frame in seen]
@@ -178,8 +181,8 @@ def _burst(store: Store, event: Event, burst_id: str) -> str:
     return f"{facts.frames} frames; its times and hashes give its digest {facts.digest[:12]}"
 
 
-def _ensemble(store: Store, event: Event, burst_id: str) -> str:
-    facts, kept = _facts(store, event, burst_id), store.kept(burst_id)
+def _ensemble(store: Store, kept_burst: _Kept, event: Event, burst_id: str) -> str:
+    facts, kept = _facts(store, event, burst_id), kept_burst(burst_id)
     _same("digest in the stored ensemble", kept.ensemble_info.ensemble, facts.ensemble)
     if burst_id == event.provenance.burst_ids[-1]:
         _same("ensemble", facts.ensemble, event.provenance.ensemble)
@@ -189,10 +192,10 @@ def _ensemble(store: Store, event: Event, burst_id: str) -> str:
     return f"{facts.ensemble[:12]}: {', '.join(model_info.model for model_info in kept.ensemble_info.models)}"
 
 
-def _decisions(store: Store, event: Event, burst_id: str) -> str:
+def _decisions(store: Store, kept_burst: _Kept, event: Event, burst_id: str) -> str:
     """The stored answers, under the policy by which the burst was accepted, give the verdicts of that time."""
     _facts(store, event, burst_id)
-    kept = store.kept(burst_id)
+    kept = kept_burst(burst_id)
     site_policy = _policy_record(store, kept.policy).policy
     policy = site_policy.camera(kept.camera)
     if not store.is_judged_alike(burst_id, [judge(policy, frame) for frame in kept.observations]):
@@ -200,7 +203,7 @@ def _decisions(store: Store, event: Event, burst_id: str) -> str:
     return "follows from the stored answers"
 
 
-def _frames(store: Store, event: Event) -> str:
+def _frames(store: Store, kept_burst: _Kept, event: Event) -> str:
     gone = False
     stored: set[str] = set()
     for burst_id in event.provenance.burst_ids:
@@ -209,7 +212,7 @@ def _frames(store: Store, event: Event) -> str:
         except _NoLongerKept:
             gone = True
         else:
-            stored.update(frame.frame_sha256 for frame in store.kept(burst_id).observations)
+            stored.update(frame.frame_sha256 for frame in kept_burst(burst_id).observations)
     missing = [sha256 for sha256 in event.provenance.frame_sha256 if sha256 not in stored]
     if missing and gone:
         raise _NoLongerKept(f"{len(missing)} of {len(event.provenance.frame_sha256)} are no longer kept")
@@ -245,7 +248,9 @@ def _recomputed(store: Store, record: EventRecord, from_start: bool) -> str:
     used = {event.provenance.policy: _policy_record(store, event.provenance.policy).policy}
 
     def policy_of(digest: str) -> SitePolicy:
-        return used.setdefault(digest, _policy_record(store, digest).policy)
+        if digest not in used:
+            used[digest] = _policy_record(store, digest).policy
+        return used[digest]
 
     for step in steps(history, start, policy_of):
         frames += 1

@@ -35,6 +35,7 @@ from server.delivery.factory import make_channels
 from server.delivery.log_channel import LogChannel
 from server.domain.burst import Burst, Limits
 from server.domain.ensemble_protocol import Ensemble
+from server.domain.fleet import Standing
 from server.domain.records import KeptBurst
 from server.domain.times.clock import Clock, now_us
 from server.domain.times.lateness import read_lateness
@@ -47,8 +48,9 @@ from server.ray_serving import require_ray
 from server.replays import Replays
 from server.serving.answering import Engine
 from server.serving.loading import Load, broken_cards, engine_of, load, own_models
+from server.serving.membership import Membership
 from server.serving.memory_budget import BODIES
-from server.serving.selection import choose, chosen_models
+from server.serving.selection import chosen_models, forget_file
 from server.serving.service import Service
 from server.settings import ServerSettings, load_settings
 from server.store import Store, open_store, visit_stretches
@@ -147,6 +149,9 @@ def _runtime(
         )
 
     service = _service(settings, loading, pipeline_of, store, sites, metrics)
+    if ensemble is None:
+        what = "Generation of the ensemble that this server serves; 0: none yet."
+        metrics.watch("ensemble_generation", what, lambda: service.generation)
     admission = _admission(settings, service, metrics)
     fixed = None
     if ensemble is not None:
@@ -178,7 +183,7 @@ def _runtime(
         replays=Replays(settings.database_url),
         care=ChannelCare(store, settings.channels, lambda: around),
         ports=_ports(settings, service, probes.routes(current.ensemble, store.check, metrics.text, authenticator=None)),
-        first_models=partial(_first_models, settings) if ensemble is None else None,
+        is_fixed=ensemble is not None,
     )
 
 
@@ -194,10 +199,12 @@ def _service(
     return Service(
         loads,
         engine_for,
+        Membership(store.fleet, settings.replica, settings.models),
+        chosen=partial(_chosen, settings),
+        usable=partial(_usable, settings),
         counted=metrics.timed,
         pipeline_of=pipeline_of,
         announced=partial(_announce, settings, sites, metrics),
-        choose=partial(choose, settings=settings),
         notices=store.notices,
         metrics=metrics,
     )
@@ -308,7 +315,11 @@ def _shown(store: Store, sha256: str, size: frames.Size) -> tuple[bytes, str] | 
 
 
 def _announce(settings: ServerSettings, sites: Sites, metrics: Metrics, ensemble_info: EnsembleInfo) -> None:
-    """Count an ensemble that comes into service, and log which site policies do not fit its models."""
+    """Count an ensemble that comes into service, and log which site policies do not fit its models.
+
+    The database says now which models are to be served.
+    """
+    forget_file(settings)
     _count_models(settings, metrics, ensemble_info)
     for site in sites.sites():
         for misfit in misfits(sites.policy(site), ensemble_info):
@@ -319,21 +330,26 @@ def _count_models(settings: ServerSettings, metrics: Metrics, ensemble_info: Ens
     metrics.serves(ensemble_info, lambda model: _card(model, own_models(settings)).get("sha256"))
 
 
-def _first_models(settings: ServerSettings) -> Sequence[str]:
-    """The models to start with: those of the last swap, else those of the settings, without those whose card is broken.
-
-    Raises ConfigurationError for a name that two cards have, and when no card is left.
-    """
-    chosen = chosen_models(settings)
+def _chosen(settings: ServerSettings, standing: Standing) -> Sequence[str]:
+    """The models to start with: those that all replicas are to serve, else those of the settings."""
+    chosen = chosen_models(settings, standing)
     if chosen != settings.models:
         log.warning(
             "models were swapped since the settings were written",
             extra={"models": ",".join(chosen), "settings": ",".join(settings.models)},
         )
-    broken = broken_cards(settings, chosen)
+    return chosen
+
+
+def _usable(settings: ServerSettings, names: Sequence[str]) -> Sequence[str]:
+    """These models without those whose card is broken.
+
+    Raises ConfigurationError for a name that two cards have, and when no card is left.
+    """
+    broken = broken_cards(settings, names)
     for fault in broken:
         log.error("model not served: its card cannot be used", extra={"model": fault.name, "detail": fault.detail})
-    return tuple(name for name in chosen if name not in {fault.name for fault in broken})
+    return tuple(name for name in names if name not in {fault.name for fault in broken})
 
 
 def _card(model: str, folders: Sequence[Path]) -> Mapping[str, object]:

@@ -13,7 +13,8 @@ from server.camera_status.reports import CameraReports
 from server.delivery.care import ChannelCare
 from server.delivery.dispatcher import Dispatcher
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.errors import RetryLater, SectorwatchError
+from server.domain.errors import DatabaseUnavailable, RetryLater, SectorwatchError
+from server.domain.fleet import BEAT_S
 from server.domain.keeping import FILLED, Space
 from server.domain.times.clock import Clock
 from server.engine import Load
@@ -23,6 +24,7 @@ from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import Sites
 from server.pipeline.site_versions import SiteVersions
 from server.replays import Replays
+from server.serving.membership import LOOK_S
 from server.serving.service import Service
 from server.settings import ServerSettings
 from server.store import Store
@@ -92,7 +94,7 @@ def _log_failure(what: str, error: Exception) -> None:
 class Runtime:
     """The parts of one server process and their threads: `start` once, `stop` once, from one thread.
 
-    `first_models` gives the models to load at the start; None: the ensemble is fixed, and nothing is loaded.
+    `is_fixed`: the ensemble is given, and nothing is loaded.
     """
 
     settings: ServerSettings
@@ -110,7 +112,7 @@ class Runtime:
     replays: Replays
     care: ChannelCare
     ports: Sequence[Control | AdminPort]
-    first_models: Callable[[], Sequence[str]] | None
+    is_fixed: bool
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
     _threads: list[threading.Thread] = field(default_factory=list, init=False)
     _is_filled: bool = field(default=False, init=False)
@@ -129,8 +131,10 @@ class Runtime:
         except RetryLater as error:
             on_failure(error)
             return
-        if self.first_models is not None:
+        if not self.is_fixed:
             self._run("loading", lambda: self._load(on_failure, on_stuck))
+            self._run("fleet", lambda: self._repeat(self._follow, "other servers not asked", LOOK_S))
+            self._run("beat", lambda: self._repeat(self._beat, "other servers not told", BEAT_S))
             if self.settings.golden_every_s:
                 self._run("golden", self._replay_golden)
         self._run("delivery", lambda: self.dispatcher.run(self._stopping), may_hang=True)
@@ -159,6 +163,8 @@ class Runtime:
         for name in self.dispatcher.running:
             log.error("channel did not end: what it was sending is sent again", extra={"channel": name})
         self.close_ports()
+        with suppress(SectorwatchError):  # without it the others wait until they see no sign of life
+            self.service.leave()
         self.store.close()
 
     def close_ports(self) -> None:
@@ -181,11 +187,26 @@ class Runtime:
             self.drain()
             on_stuck()
 
-        assert self.first_models is not None
-        try:
-            self.service.begin(self.first_models(), stuck)
-        except Exception as error:  # noqa: BLE001  after any error the process must not seem to serve
-            on_failure(error)
+        while not self._stopping.is_set():
+            try:
+                self.service.begin(stuck)
+                return
+            except DatabaseUnavailable as error:  # it knows which ensemble the replicas serve
+                log.warning("the ensemble waits for the database", extra={"cause": error.detail})
+                self._stopping.wait(_REPEAT_S)
+            except Exception as error:  # noqa: BLE001  after any error the process must not seem to serve
+                on_failure(error)
+                return
+
+    def _follow(self) -> None:
+        """Do what other servers on the database ask for."""
+        with suppress(RetryLater):
+            self.service.follow()
+
+    def _beat(self) -> None:
+        """Tell other servers on the database that this one lives."""
+        with suppress(RetryLater):
+            self.service.beat()
 
     def _recall_cameras(self) -> None:
         """Once: give the metrics the cameras whose last burst came to an earlier process."""

@@ -32,6 +32,8 @@ def surroundings(
         picture=lambda sha256: view(store.frames.shelf, sha256, "full"),
         local_time=partial(local_time, sites, store),
         waiting=lambda: sum(state.backlog for state in store.channel_states()),
+        erasures=store.retention.erasures,
+        kept_events=store.kept_events,
         console_url=settings.console_url.rstrip("/"),
     )
 

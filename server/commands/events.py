@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import get_args
+from typing import TypeVar, get_args
 
 import click
 
@@ -30,6 +31,10 @@ from server.store import Store
 POLL_S = 0.5
 _PAGE = 500
 _AT_ONCE = 100
+NEWEST = 100
+"""Lines that are shown where nothing says how many or of when."""
+_EVENTS_A_LINE = 6
+"""A visit has hardly ever more events."""
 _STYLES: dict[Part, dict[str, object]] = {
     "heading": {"bold": True},
     "place": {"bold": True},
@@ -48,6 +53,7 @@ _STYLES: dict[Part, dict[str, object]] = {
     default=True,
     help="Also events that a late burst disproved, marked as such (default).",
 )
+@click.option("--last", "-n", type=click.IntRange(min=1), help=f"Only the newest lines, so many (default: {NEWEST}).")
 @click.option("--full", is_flag=True, help="All fields of each event, on a line of its own, with times in UTC.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event, by the time of confirmation.")
 @window_options
@@ -56,6 +62,7 @@ def command(
     follow: bool,
     kind: str | None,
     withdrawn: bool,
+    last: int | None,
     full: bool,
     as_json: bool,
     asked: Asked,
@@ -69,7 +76,8 @@ def command(
     ~18:12:04 ...       the time lies in a stretch without frames, which the line names
 
     Lines come in the order of the time that they begin with. --since and --until select what lies in between, wholly or
-    in part. The id at the end is that of the line's first event; other commands accept it.
+    in part. Without both, the newest 100 lines are shown; --json shows all events. The id at the end of a line is that
+    of its first event; other commands accept it.
 
     A time without a zone is in the site's local time: its `timezone`, or the machine's if the site sets none. 18:00 is
     the last time that it was 18:00. Where sites with different zones are shown, all times are the machine's.
@@ -81,6 +89,8 @@ def command(
         raise click.UsageError("--follow does not end, so it cannot be used with --until")
     if full and as_json:
         raise click.UsageError("give either --full or --json")
+    if last is not None and (as_json or follow):
+        raise click.UsageError("--last counts lines of the past: leave out --json and --follow, or use --since")
     store = current_store(settings)
     local = site_time(store, asked.site, settings.sites_dir)
     window = asked.window(local)
@@ -91,8 +101,11 @@ def command(
     line = json_line if as_json else text_line if full else None
     printer = VisitPrinter(store, local, window.site, window.camera)
     cursor = store.last_seq()
+    if last is None and not as_json and window.since_us is None and window.until_us is None:
+        last = NEWEST
     if not follow or window.since_us is not None:
-        _show_past(store, printer, line, window, kind, withdrawn=withdrawn, up_to=cursor if follow else None)
+        up_to = cursor if follow else None
+        _show_past(store, printer, line, window, kind, withdrawn=withdrawn, last=last, up_to=up_to)
     if follow:
         show = printer.announced if line is None else lambda logged: click.echo(line(logged))
         try:
@@ -109,22 +122,51 @@ def _show_past(
     kind: str | None,
     *,
     withdrawn: bool,
+    last: int | None,
     up_to: int | None,
 ) -> None:
-    """Print the log in a window, as lines of events or (`line` None) of visits; of announcements up to `up_to`."""
+    """Print the log in a window, as lines of events or (`line` None) of visits; of announcements up to `up_to`. With
+    `last`, only the newest lines, so many.
+    """
+    is_cut = False
+    if last is not None:
+        since_us = _near_end_us(store, window, kind, last, withdrawn=withdrawn)
+        is_cut, window = since_us != window.since_us, window._replace(since_us=since_us)
+    if line is None and kind is None:
+        printer.show(_newest(visits(store, Stretch(*window), withdrawn=withdrawn), last, is_cut=is_cut))
+        return
     if line is json_line:
         past = in_time(store, window, kind, withdrawn=withdrawn)
-    elif line is not None or kind is not None:
-        past = events_by_time(store, Stretch(*window), kind, withdrawn=withdrawn)
     else:
-        printer.show(visits(store, Stretch(*window), withdrawn=withdrawn))
-        return
-    wanted = (logged for logged in past if up_to is None or logged.seq <= up_to)
+        past = events_by_time(store, Stretch(*window), kind, withdrawn=withdrawn)
+    wanted = _newest((logged for logged in past if up_to is None or logged.seq <= up_to), last, is_cut=is_cut)
     if line is None:
         printer.show((Visit([logged]) for logged in wanted), alone=True)
         return
     for logged in wanted:
         click.echo(line(logged))
+
+
+def _near_end_us(store: Store, window: Window, kind: str | None, last: int, *, withdrawn: bool) -> int | None:
+    """From when on the newest lines of a window are found, so many; the window's begin where it has no more."""
+    most = last + 1 if kind is not None else _EVENTS_A_LINE * last
+    newest = store.begun(*window, kind, limit=most, withdrawn=withdrawn, backwards=True, bare=True)
+    return window.since_us if len(newest) < most else microseconds(newest[-1].event.started_at)
+
+
+_T = TypeVar("_T")
+
+
+def _newest(lines: Iterable[_T], last: int | None, *, is_cut: bool) -> Iterable[_T]:
+    """The last lines, so many (None: all). It says so where others came before; `is_cut`: there are such."""
+    if last is None:
+        return lines
+    kept, count = deque[_T](maxlen=last), 0
+    for count, line in enumerate(lines, 1):  # noqa: B007 - the count is read below
+        kept.append(line)
+    if is_cut or count > last:
+        click.echo(f"the newest {len(kept)} lines; --since or --last shows more", err=True)
+    return kept
 
 
 class VisitPrinter:

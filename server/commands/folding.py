@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from functools import cache, partial
-from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -19,10 +17,17 @@ from server.analysis.refold_many import EventsSince, FoldResult, exact_start, fo
 from server.domain.files.text_files import UnreadableText, read_text
 from server.domain.folding.refold import Step, steps
 from server.domain.records import Checkpoint
-from server.settings import processors
+from server.replays.pool import counted, in_order
+from server.serving.machine import this_machine
 from server.store import Store, open_store
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+PROCESS_BYTES = 128 * 1024 * 1024
+"""What one process that folds takes, at most: 71 to 89 MB were measured, whatever the length of the past."""
+MOST_PROCESSES = 32
+"""Each has a connection of its own, and PostgreSQL takes a hundred unless it is told otherwise."""
 
 
 class FoldTask(NamedTuple):
@@ -44,7 +49,7 @@ def fold_policies(task: FoldTask) -> FoldResult:
         if task.since_us is not None:
             before = partial(history, until_us=task.since_us)
             start_us = exact_start(before, task.camera, task.policies, task.since_us)
-        return fold_history(history(start_us, task.until_us), task.camera, task.policies, task.since_us)
+        return fold_history(counted(history(start_us, task.until_us)), task.camera, task.policies, task.since_us)
 
 
 def fold_as_accepted(task: FoldTask) -> list[Event]:
@@ -91,7 +96,7 @@ def refold_as_accepted(task: FoldTask) -> Refolded:
 
 def _accepted(store: Store, task: FoldTask, start: Checkpoint) -> Iterator[Step]:
     after_us = None if start.at_us is None else start.at_us + 1
-    return steps(store.history(task.site, task.camera, after_us, task.until_us), start, store.policy)
+    return steps(counted(store.history(task.site, task.camera, after_us, task.until_us)), start, store.policy)
 
 
 def _empty_checkpoint(store: Store, task: FoldTask, before_us: int) -> Checkpoint:
@@ -104,7 +109,8 @@ def _empty_checkpoint(store: Store, task: FoldTask, before_us: int) -> Checkpoin
 
 def fold_many(tasks: Sequence[FoldTask], processes: int | None = None) -> list[FoldResult]:
     """`fold_policies` of each task, in order. With fewer tasks than processes, the policies of a task are split."""
-    parts = max(1, (processes or processors()) // max(1, len(tasks)))
+    processes = processes or default_processes()
+    parts = max(1, processes // max(1, len(tasks)))
     split = [_split(task, parts) for task in tasks]
     results = run_tasks(fold_policies, [part for shares in split for part in shares], processes)
     return [_joined([next(results) for _ in shares]) for shares in split]
@@ -121,14 +127,24 @@ def _joined(results: Sequence[FoldResult]) -> FoldResult:
 
 
 def run_tasks(work: Callable[[FoldTask], T], tasks: Sequence[FoldTask], processes: int | None = None) -> Iterator[T]:
-    """`work` of each task, in order, in at most `processes` processes at once (default: one per processor)."""
-    at_once = min(len(tasks), processes or processors())
-    if at_once < 2:
-        yield from map(work, tasks)
-        return
-    # Spawned, not forked: a fork would share this process's database connections.
-    with ProcessPoolExecutor(at_once, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(work, tasks)
+    """`work` of each task, in order, in at most `processes` processes at once (default: `default_processes`)."""
+    return in_order(work, tasks, processes or default_processes(), partial(click.echo, err=True))
+
+
+def default_processes() -> int:
+    """As many processes as there are processors, and as half of the free memory holds; at most MOST_PROCESSES."""
+    machine = this_machine()
+    room = MOST_PROCESSES if machine.available_bytes is None else machine.available_bytes // 2 // PROCESS_BYTES
+    return max(1, min(machine.processors, room, MOST_PROCESSES))
+
+
+def processes_option(command: F) -> F:
+    """Adds --processes."""
+    return click.option(
+        "--processes",
+        type=click.IntRange(min=1),
+        help="Processes at once (default: one per processor, as far as memory is free).",
+    )(command)
 
 
 def read_policy(file: Path) -> tuple[SitePolicy, str]:

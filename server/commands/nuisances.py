@@ -22,6 +22,7 @@ from server.commands.events import dated_lines
 from server.commands.folding import FoldTask, fold_many
 from server.commands.options import Instant, Window, current_store, echo_lines, store_options, stretch
 from server.domain.errors import Unknown, Unprocessable
+from server.domain.files.atomic_files import replacing
 from server.domain.records import CameraHead
 from server.domain.times.clock import SECOND_US
 from server.domain.times.local_time import FORMS, LocalTime, When, site_time
@@ -179,7 +180,8 @@ def _propose(past: _Past, text: str, live: Path | None, chosen: Sequence[Nuisanc
     if lost := sum(effect.lost for effect in effects):
         raise Unprocessable(f"not proposed: it would remove {lost} events that were annotated as true")
     target = (live.parent / f"{live.name}{PROPOSED}") if live else Path(f"{chosen[0].camera}.toml{PROPOSED}")
-    target.write_text(changed, encoding="utf-8")
+    with replacing(target) as aside:
+        aside.write_text(changed, encoding="utf-8")
     echo_lines((*difference(text, changed, live.name if live else "today", target.name), ""))
     echo_lines(line for effect in effects for line in past.lines(effect))
     gone = sum(len(effect.gone) for effect in effects)

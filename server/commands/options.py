@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from policies.events import instant, microseconds
-from server.domain.errors import ConfigurationError
+from server.domain.errors import ConfigurationError, SectorwatchError
+from server.domain.fleet import Standing
 from server.domain.times.clock import now_us
 from server.domain.times.local_time import FORMS, LocalTime, When, read_when
 from server.frames import open_place
@@ -144,6 +146,15 @@ def current_store(settings: ServerSettings) -> Store:
             "own with --data-dir or --config"
         )
     return store
+
+
+def standing_of(settings: ServerSettings) -> Standing | None:
+    """The servers on the database and what they are to serve; None where it does not exist yet, or does not answer."""
+    try:
+        with closing(open_store(settings.database_url)) as store:
+            return store.fleet.standing() if store.revision().is_current else None
+    except SectorwatchError:
+        return None
 
 
 def cards_of(settings: ServerSettings, names: Iterable[str]) -> list[ModelCard]:

@@ -15,6 +15,7 @@ from server.commands.folding import (
     FoldTask,
     fold_as_accepted,
     fold_policies,
+    processes_option,
     read_policy,
     refold_as_accepted,
     run_tasks,
@@ -34,6 +35,7 @@ from server.store import Store
 @click.option("--check", is_flag=True, help="Compare with the event log; exit with 1 if they differ.")
 @click.option("--full", is_flag=True, help="All fields of each event, on a line of its own, with times in UTC.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per event.")
+@processes_option
 @window_options
 @store_options
 def command(
@@ -41,6 +43,7 @@ def command(
     check: bool,
     full: bool,
     as_json: bool,
+    processes: int | None,
     asked: Asked,
     settings: ServerSettings,
 ) -> None:
@@ -69,9 +72,9 @@ def command(
     gone = gone_within(store, local, window)
     note_enlarged(store, policies, cameras, window.since_us, window.until_us)
     if check:
-        _check(store, tasks, local, gone)
+        _check(store, tasks, local, gone, processes)
         return
-    logged_events = (unlogged(event) for events in run_tasks(_events, tasks) for event in events)
+    logged_events = (unlogged(event) for events in run_tasks(_events, tasks, processes) for event in events)
     if as_json:
         echo_lines(map(json_line, logged_events))
     elif full:
@@ -86,13 +89,19 @@ def _events(task: FoldTask) -> Sequence[Event]:
     return fold_policies(task).events[0] if task.policies else fold_as_accepted(task)
 
 
-def _check(store: Store, tasks: Sequence[FoldTask], local: LocalTime, gone: Mapping[tuple[str, str], Gone]) -> None:
+def _check(
+    store: Store,
+    tasks: Sequence[FoldTask],
+    local: LocalTime,
+    gone: Mapping[tuple[str, str], Gone],
+    processes: int | None,
+) -> None:
     """Print the differences between log and replay. Exits with 1, or 3 if other rules explain all of them.
 
     The fold goes on from the states that were kept of the end of what is gone, so the rest is compared bit for bit.
     """
     count = differences = older = unproved = 0
-    for task, (events, other_rules) in zip(tasks, run_tasks(refold_as_accepted, tasks), strict=True):
+    for task, (events, other_rules) in zip(tasks, run_tasks(refold_as_accepted, tasks, processes), strict=True):
         log = {e.event.id: e.event for e in store.events(task.since_us, task.until_us, task.site, task.camera)}
         fold = {event.id: event for event in events}
         known = gone.get((task.site, task.camera), Gone(task.site, task.camera))

@@ -16,7 +16,7 @@ import click
 
 from server.app.surroundings import surroundings_alone
 from server.catalogue import ModelCard, cache_dir, can_pull, locate, lowered, read_lock, remedy
-from server.commands.options import config_option, store_of
+from server.commands.options import config_option, standing_of, store_of
 from server.delivery.factory import make_channels
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.files.private_files import make_private_folder, readable_by_others
@@ -74,22 +74,9 @@ def command(
     _warn_of_other_sites(settings, given)
     _close_data_folder(settings)
     _make_sites_folder(settings)
-    models = chosen_models(settings)
-    if settings.lock is not None:
-        read_lock(settings.lock, models)
-    cards, broken = usable_cards(settings, models)
-    for fault in broken:
-        click.echo(f"Warning: {fault.name} is not served: {fault.detail}", err=True)
-    models = tuple(card.name for card in cards)
-    if settings.ensemble == "ray":  # its nodes check the models
-        require_ray()
-    else:
-        check_execution(settings.execution, this_machine().vectors, lowered(cards))  # the worker reads the golden set
-        _check_weights(settings, cards)
+    models = _checked_models(settings)
     if settings.is_https:
         context_of(Pair(*settings.tls_files))
-    if warning := memory_warning(settings, cards, this_machine()):
-        click.echo(f"Warning: {warning}.", err=True)
     _check_channels(settings)
     database, guarded = _prepared_database(settings)
     site_names = _checked_sites(settings)
@@ -107,6 +94,41 @@ def command(
     click.echo(_summary(models, scheme, listening, site_names, database, guarded=guarded), err=True)
     _remember(settings, given, config)
     host(settings, listening)
+
+
+def _checked_models(settings: ServerSettings) -> tuple[str, ...]:
+    """The models to load. Prints what is wrong, and raises ConfigurationError if they cannot be served.
+
+    Beside other servers that is a warning: this one is not ready then, and takes part in the next swap.
+    """
+    standing = standing_of(settings)
+    models = chosen_models(settings, standing)
+    try:
+        return _usable_models(settings, models)
+    except ConfigurationError as error:
+        others = () if standing is None else standing.others(settings.replica)
+        if not others:
+            raise
+        names = ", ".join(each.name for each in others)
+        click.echo(f"Warning: this server will not be ready beside {names}: {error.detail}", err=True)
+        return models
+
+
+def _usable_models(settings: ServerSettings, models: tuple[str, ...]) -> tuple[str, ...]:
+    """The models whose card can be used. Raises ConfigurationError if none is left, or they cannot be served."""
+    if settings.lock is not None:
+        read_lock(settings.lock, models)
+    cards, broken = usable_cards(settings, models)
+    for fault in broken:
+        click.echo(f"Warning: {fault.name} is not served: {fault.detail}", err=True)
+    if settings.ensemble == "ray":  # its nodes check the models
+        require_ray()
+    else:
+        check_execution(settings.execution, this_machine().vectors, lowered(cards))  # the worker reads the golden set
+        _check_weights(settings, cards)
+    if warning := memory_warning(settings, cards, this_machine()):
+        click.echo(f"Warning: {warning}.", err=True)
+    return tuple(card.name for card in cards)
 
 
 def _warn_of_other_sites(settings: ServerSettings, given: Mapping[str, Any]) -> None:

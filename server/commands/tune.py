@@ -39,9 +39,10 @@ from server.analysis.tuning.recommendation import Advice, Trial, best_of, cheape
 from server.analysis.tuning.scoring import Split, Truth, outcome_of, truth_of
 from server.commands.cameras import find_cameras, gone_within, note_enlarged, with_bursts
 from server.commands.current_policy import PROPOSED, current_policy
-from server.commands.folding import FoldTask, fold_many
+from server.commands.folding import FoldTask, fold_many, processes_option
 from server.commands.options import Instant, Window, aligned, current_store, echo_lines, store_options, stretch
 from server.domain.errors import ConfigurationError, Unknown
+from server.domain.files.atomic_files import replacing
 from server.domain.records import Annotation
 from server.domain.times.local_time import FORMS, LocalTime, When, site_time
 from server.settings import ServerSettings
@@ -77,7 +78,7 @@ _LEAST_0 = click.FloatRange(min=0)
     help="The number of false alarms that cost as much as a miss.",
 )
 @click.option("--most", default=120, show_default=True, type=click.IntRange(min=1), help="Policies to try at most.")
-@click.option("--processes", type=click.IntRange(min=1), help="Processes at once (default: one per processor).")
+@processes_option
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the page (default: tuning-SITE)."
 )
@@ -271,7 +272,8 @@ def _report(search: _Search, advice: Advice, text: str, live: Path | None, out: 
 
 def _write(proposal: Path, text: str) -> None:
     try:
-        proposal.write_text(text, encoding="utf-8")
+        with replacing(proposal) as aside:
+            aside.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"the proposal {proposal} cannot be written: {error.strerror}") from None
 

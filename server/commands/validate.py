@@ -20,7 +20,7 @@ from policies.observation import EnsembleInfo
 from policies.site.site_policy import CameraPolicy, SitePolicy, all_faults, parse_site_policy
 from policies.site.toml_schema import SITE_KEYS
 from server.catalogue import cache_dir, locate, parse_card, trust_fault
-from server.commands.options import cards_of, store_options
+from server.commands.options import cards_of, standing_of, store_options
 from server.domain.errors import SectorwatchError
 from server.domain.files.private_files import holds_password, readable_by_others
 from server.domain.files.text_files import UnreadableText, read_text, shown
@@ -135,7 +135,7 @@ def _enlarged(camera: CameraPolicy, info: EnsembleInfo | None) -> str:
 def _ensemble_info(settings: ServerSettings) -> EnsembleInfo | None:
     """The models in the settings; None where one is unknown, which `doctor` reports."""
     try:
-        cards = cards_of(settings, chosen_models(settings))
+        cards = cards_of(settings, chosen_models(settings, standing_of(settings)))
     except SectorwatchError:
         return None
     return EnsembleInfo("", tuple(card.model_info for card in cards))

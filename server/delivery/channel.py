@@ -32,6 +32,16 @@ class Later(Exception):
         self.wait_s = wait_s
 
 
+class TurnedAway(Exception):
+    """The receiver takes nothing from us: the address or the credentials do not fit. The announcement is sent again,
+    for some days; then the channel is paused, at once where the receiver `is_gone` for good.
+    """
+
+    def __init__(self, text: str, *, is_gone: bool = False) -> None:
+        super().__init__(text)
+        self.is_gone = is_gone
+
+
 class Channel(Protocol):
     """A way out. `send` returns once the announcement has left, and raises when it has not.
 
@@ -66,6 +76,14 @@ class Lasting(Channel, Protocol):
     def refresh(self) -> None: ...
 
     def end(self) -> None: ...
+
+
+class Remembering(Lasting, Protocol):
+    """A lasting channel that remembers something of events. While it is held, it forgets by itself what is erased."""
+
+    def without_erased(self, memory: str) -> str:
+        """What the channel remembers, without events that are no longer kept. Called while nobody sends on it."""
+        ...
 
 
 class Repeating(Channel, Protocol):

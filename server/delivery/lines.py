@@ -5,7 +5,7 @@ The text line is for people and for `grep`. Instant, kind, place and label come 
 `direction track score votes margin uncertainty_s confirmed_at ended_at late said supersedes superseded_by event`.
 `said` marks a correction or a withdrawal, `superseded_by` names the late burst that disproved the event. A notice has
 its instant and kind by position, then
-`ensemble models detail notice`.
+`instance ensemble models detail notice`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def json_line(content: LoggedEvent | Notice) -> str:
 
 def notice_line(notice: Notice) -> str:
     """The notice as one readable line."""
-    fields = {
+    named = {} if notice.instance is None else {"instance": notice.instance}
+    fields = named | {
         "ensemble": notice.ensemble,
         "models": ",".join(notice.models),
         "detail": notice.detail,

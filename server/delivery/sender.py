@@ -7,7 +7,17 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeGuard
 
-from server.delivery.channel import Answered, Channel, Lasting, Later, Repeating, Undeliverable, in_words
+from server.delivery.channel import (
+    Answered,
+    Channel,
+    Lasting,
+    Later,
+    Remembering,
+    Repeating,
+    TurnedAway,
+    Undeliverable,
+    in_words,
+)
 from server.domain.errors import SectorwatchError
 from server.domain.records import DeadLetter, Outgoing
 from server.domain.times.clock import SECOND_US
@@ -23,12 +33,15 @@ LONGEST_PAUSE_S = 3600.0
 """The longest pause that a receiver gets by asking for it."""
 MOST_ATTEMPTS = 8
 """Of an announcement to a receiver that answers with an error: within some two minutes."""
+TURNED_AWAY_S = 3 * 86_400.0
+"""So long a receiver may turn a channel away before it is paused: its owner may be changing an address or a key."""
 _BATCH = 100
 _BATCH_S = LEASE_S / 3
 _REFRESH_S = 1.0
 """A batch ends after so long, that of a lasting channel after the second: the lease and the pause are looked at."""
 _LEASE_US = round(LEASE_S * SECOND_US)
 _LONGEST_DOUBT_S = 60.0
+_TIDY_S = 60.0
 
 
 class Letters(Protocol):
@@ -63,9 +76,11 @@ class Outbox(Protocol):
         memory: str | None = ...,
     ) -> None: ...
     def recovered(self, channel: str, claimant: str) -> None: ...
+    def pause(self, channel: str) -> None: ...
     def failures(self, channel: str) -> int: ...
     def memory(self, channel: str) -> str | None: ...
     def remember(self, channel: str, claimant: str, memory: str) -> bool: ...
+    def amend_memory(self, channel: str, before: str, memory: str) -> bool: ...
 
 
 Sent = Callable[[str, Outgoing], None]
@@ -104,6 +119,9 @@ class Sender:
         self._is_refreshed = False
         self._may_have_failed = True  # in another process, or before the start
         self._remembered: str | None = None
+        self._tidied_s: float | None = None
+        self._turned_away_s: float | None = None
+        """Since when the receiver turns the channel away, without a success or another failure in between."""
         self._answers = (0, 0)
         """The announcement that the receiver last answered with an error, and how often."""
 
@@ -154,6 +172,7 @@ class Sender:
         """Whether this process may speak for the channel, which has begun and has been refreshed once."""
         if not self._store.hold(self.name, self._claimant, _LEASE_US):
             self._end()
+            self._tidy(channel)
             return False
         if self._is_begun:
             return True
@@ -166,6 +185,17 @@ class Sender:
             return False
         self._is_refreshed = self._refresh(channel)
         return self._is_refreshed
+
+    def _tidy(self, channel: Lasting) -> None:
+        """Erase from what a channel remembers while it is paused, or waits after a failure: once a minute."""
+        now_s = self._monotonic()
+        if not _is_remembering(channel) or (self._tidied_s is not None and now_s - self._tidied_s < _TIDY_S):
+            return
+        self._tidied_s = now_s
+        before = self._store.memory(self.name)
+        memory = None if before is None else channel.without_erased(before)
+        if before is not None and memory is not None and memory != before:
+            self._store.amend_memory(self.name, before, memory)
 
     def _refresh(self, channel: Lasting) -> bool:
         """Have the channel say what it has to say by itself; events do not wait for it. False where it fails, or the
@@ -225,6 +255,7 @@ class Sender:
             memory, lease_us = self._channel.memory, _LEASE_US
         is_mine = self._store.delivered(self.name, self._claimant, seq, lease_us=lease_us, memory=memory)
         if is_mine:
+            self._turned_away_s = None
             self._remembered, self._may_have_failed = memory, False
         return is_mine
 
@@ -286,15 +317,37 @@ class Sender:
             wait_s = max(wait_s, min(error.wait_s, LONGEST_PAUSE_S))
         memory = self._channel.memory if sent is not None and is_lasting(self._channel) else None
         self._may_have_failed = True
+        is_over = self._is_turned_away_for_good(error, is_first=sent is not None)
+        text = f"paused by the server: {in_words(error)}" if is_over else in_words(error)
         self._store.undelivered(
-            self.name, self._claimant, sent, failures, round(wait_s * SECOND_US), error=in_words(error), memory=memory
+            self.name, self._claimant, sent, failures, round(wait_s * SECOND_US), error=text, memory=memory
         )
         self._on_failed(self.name)
         self._end()
+        if is_over:
+            self._store.pause(self.name)
+            log.error(
+                f"channel paused: mend it, then `sectorwatch channels resume {self.name}`",
+                extra={"channel": self.name, "error": in_words(error)},
+            )
+            return
         log.warning(
             "channel failed",
             extra={"channel": self.name, "retry_s": wait_s, "failures": failures, "error": in_words(error)},
         )
+
+    def _is_turned_away_for_good(self, error: Exception, *, is_first: bool) -> bool:
+        """Whether the channel is to be paused. `is_first`: something was sent just before."""
+        if not isinstance(error, TurnedAway):
+            self._turned_away_s = None
+            return False
+        now_s = self._monotonic()
+        if is_first or self._turned_away_s is None:
+            self._turned_away_s = now_s
+        is_over = error.is_gone or now_s - self._turned_away_s >= TURNED_AWAY_S
+        if is_over:
+            self._turned_away_s = None
+        return is_over
 
     def _end(self) -> None:
         """This process no longer speaks for the channel."""
@@ -311,6 +364,10 @@ class Sender:
 def is_lasting(channel: Channel) -> TypeGuard[Lasting]:
     """Whether a channel is one of those that are held."""
     return hasattr(channel, "refresh")
+
+
+def _is_remembering(channel: Lasting) -> TypeGuard[Remembering]:
+    return hasattr(channel, "without_erased")
 
 
 def _is_repeating(channel: Channel) -> TypeGuard[Repeating]:

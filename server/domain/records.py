@@ -194,7 +194,7 @@ class Notice:
     """Something that happened to the server: an ensemble came into service, or a check of it changed its result.
 
     `detail` says why, in words. `seq` is its number among the announcements; None for a notice from before notices
-    were announced.
+    were announced. `instance` names the replica; None for a notice from before replicas had names.
     """
 
     number: int
@@ -204,6 +204,7 @@ class Notice:
     ensemble: str
     models: tuple[str, ...]
     detail: str
+    instance: str | None = None
 
     @property
     def id(self) -> str:
@@ -219,6 +220,7 @@ class Notice:
             "ensemble": self.ensemble,
             "models": list(self.models),
             "detail": self.detail,
+            "instance": self.instance,
         }
 
 

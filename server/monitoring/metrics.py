@@ -93,7 +93,7 @@ _GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "kept_frames_bytes": ("Bytes of the pictures that are kept now.", _CAMERA),
     "channel_backlog": ("Announcements that a channel has not sent yet.", ("channel",)),
     "channel_oldest_undelivered_seconds": ("How long the oldest of them has waited; 0: none waits.", ("channel",)),
-    "channel_paused": ("1 while a person has the channel paused.", ("channel",)),
+    "channel_paused": ("1 while the channel is paused, by a person or by the server.", ("channel",)),
     "dead_letters": ("Announcements that a channel could not deliver.", ("channel",)),
     "ready": ("1 while a burst can be judged and stored, as /readyz says, else 0.", ()),
     "build_info": ("1, for this version of the server.", ("version",)),

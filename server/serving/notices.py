@@ -23,10 +23,11 @@ _MOST_PENDING = 100
 
 
 class NoticeQueue:
-    """Notices on their way into the store. Safe to use from several threads."""
+    """Notices of a replica on their way into the store. Safe to use from several threads."""
 
-    def __init__(self, notices: Notices) -> None:
+    def __init__(self, notices: Notices, instance: str) -> None:
         self._notices = notices
+        self._instance = instance
         self._pending: deque[tuple[Noticed, str, Sequence[str], str]] = deque(maxlen=_MOST_PENDING)
         self._lock = threading.Lock()
 
@@ -40,7 +41,7 @@ class NoticeQueue:
         with self._lock:
             while self._pending:
                 try:
-                    self._notices.add(*self._pending[0])
+                    self._notices.add(*self._pending[0], self._instance)
                 except RetryLater as error:
                     log.warning("notice not kept yet", extra={"cause": error.detail})
                     return False
@@ -51,9 +52,13 @@ class NoticeQueue:
         return True
 
     def last_served(self) -> Notice | None:
-        """The notice of the ensemble that served last; None when there is none, or the database does not answer."""
+        """The notice of the ensemble that this replica served last; None when there is none, or the database does not
+        answer.
+        """
+        mine = (None, self._instance)  # none: from before replicas had names
         try:
-            return next((n for n in reversed(self._notices.all(limit=_LOOKED_BACK)) if n.what == "serves"), None)
+            newest = reversed(self._notices.all(limit=_LOOKED_BACK))
+            return next((n for n in newest if n.what == "serves" and n.instance in mine), None)
         except RetryLater:
             return None
 

@@ -1,20 +1,21 @@
-"""Which models to serve: those of the settings, unless `models swap` has chosen others since.
+"""Which models a server loads at its start: those that all replicas are to serve, else those of its settings.
 
-The choice is a file in `data_dir`, so that a restart serves the same models. A later change of the setting `models`
-overrides it.
+A version before kept the choice of `models swap` in a file in `data_dir`. It counts until the database has its first
+generation, and goes then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
 
 import msgspec
 
 from server.domain.errors import ConfigurationError
-from server.domain.files.atomic_files import replacing
-from server.domain.files.private_files import PRIVATE_FILE, PRIVATE_FOLDER
 from server.domain.files.text_files import UnreadableText, read_text
+from server.domain.fleet import Standing, models_at_start
 from server.settings import ServerSettings
+
+log = logging.getLogger(__name__)
 
 FILE = "ensemble.json"
 
@@ -29,8 +30,13 @@ class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _choice = msgspec.json.Decoder(Choice)
 
 
-def chosen_models(settings: ServerSettings) -> tuple[str, ...]:
-    """The models to serve. Raises ConfigurationError when the file exists and cannot be read."""
+def chosen_models(settings: ServerSettings, standing: Standing | None = None) -> tuple[str, ...]:
+    """The models to load; `standing` None: the database does not exist yet.
+
+    Raises ConfigurationError when the file of a version before counts, and cannot be read.
+    """
+    if standing is not None and standing.wanted is not None:
+        return models_at_start(standing, settings.replica, settings.models)
     path = settings.data_dir / FILE
     if not path.exists():
         return settings.models
@@ -43,15 +49,10 @@ def chosen_models(settings: ServerSettings) -> tuple[str, ...]:
     return choice.models if choice.instead_of == settings.models else settings.models
 
 
-def choose(models: Sequence[str], settings: ServerSettings) -> None:
-    """Keep this choice for the next start. Raises ConfigurationError when it cannot be written."""
+def forget_file(settings: ServerSettings) -> None:
+    """Delete the file of a version before: the database has the choice now."""
     path = settings.data_dir / FILE
     try:
-        if tuple(models) == settings.models:
-            path.unlink(missing_ok=True)
-            return
-        settings.data_dir.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-        with replacing(path, PRIVATE_FILE) as aside:
-            aside.write_bytes(msgspec.json.encode(Choice(tuple(models), settings.models)))
+        path.unlink(missing_ok=True)
     except OSError as error:
-        raise ConfigurationError(f"{path}: the choice of models cannot be kept there: {error.strerror}") from error
+        log.warning("a file counts no more and stays", extra={"file": str(path), "cause": error.strerror})

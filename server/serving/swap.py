@@ -131,11 +131,18 @@ class Watched:
 
 
 class Swap(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A request to serve `models`, after `shadow_s` seconds (or `shadow_frames` frames) in the shadow."""
+    """A request of `author` to serve `models`, after `shadow_s` seconds (or `shadow_frames` frames) in the shadow."""
 
     models: tuple[str, ...]
     shadow_s: float = 0.0
     shadow_frames: int = 0
+    author: str = ""
+
+
+class Rollback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A request of `author` to serve the ensemble before the last swap."""
+
+    author: str = ""
 
 
 class OneSwap:

@@ -10,6 +10,7 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
+from server.domain.fleet import default_instance
 from server.domain.keeping import FramesKept, Keep, KeepFrames, SiteKeeping
 from server.domain.pictures.picture_header import Format
 from server.domain.times.lateness import DEFAULT as DEFAULT_LATENESS
@@ -38,6 +39,15 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Meta(ge=0, le=65535, description="Port of probes and metrics only, answered under any load; 0: none."),
     ] = 0
     admin_host: Annotated[str, Meta(description="Address of the admin port, which needs no token.")] = "127.0.0.1"
+    instance: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            pattern=r"^([A-Za-z0-9][A-Za-z0-9_.:-]*)?$",
+            description="Name of this server among the replicas on its database; unset: that of the machine, and four "
+            "letters for data_dir.",
+        ),
+    ] = ""
     data_dir: Annotated[Path, Meta(description="Folder of everything this server writes.")] = msgspec.field(
         default_factory=lambda: Path(platformdirs.user_data_dir("sectorwatch"))
     )
@@ -246,6 +256,11 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     def is_https(self) -> bool:
         """Whether the server speaks HTTPS instead of HTTP."""
         return self.tls_cert is not None or self.tls_files[0].exists()
+
+    @property
+    def replica(self) -> str:
+        """The name of this server among the replicas on its database."""
+        return self.instance or default_instance(self.data_dir)
 
     def keep(self, site: str) -> Keep:
         """What a site keeps."""

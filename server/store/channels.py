@@ -143,6 +143,15 @@ class Channels(Part):
         with writing(self._engine, lock="channels") as connection:
             return _keep(connection, channel, claimant, memory=memory)
 
+    def amend_memory(self, channel: str, before: str, memory: str) -> bool:
+        """Replace what the channel remembers while nobody sends on it. False, and nothing changes, where somebody does,
+        or it has changed since it was `before`.
+        """
+        is_idle = or_(channels.c.claimed_by.is_(None), _is_free("", self._clock()))
+        mine = update(channels).where(channels.c.name == channel, channels.c.memory == before, is_idle)
+        with writing(self._engine, lock="channels") as connection:
+            return connection.execute(mine.values(memory=memory)).rowcount == 1
+
     def memory(self, channel: str) -> str | None:
         """What the channel remembers; None: nothing yet."""
         row = self._row(select(channels.c.memory).where(channels.c.name == channel))

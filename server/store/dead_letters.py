@@ -28,13 +28,16 @@ class DeadLetters(Part):
     """The dead letters in one database. No number is used twice."""
 
     def add(self, channel: str, outgoing: Outgoing, error: str) -> None:
-        """Keep an announcement that could not be delivered, with the reason."""
+        """Keep an announcement that could not be delivered, with the reason; not of an event that was erased while it
+        was being sent.
+        """
         event_id, what = None, _NOTICE
         if isinstance(outgoing, Announcement):
             event_id, what = outgoing.logged.event.id, str(outgoing.what)
         row = {"channel": channel, "seq": outgoing.seq, "event_id": event_id, "what": what}
         with writing(self._engine, lock=_LOCK) as connection:
-            _insert(connection, [row | {"at_us": self._clock(), "error": error[:LONGEST_ERROR]}])
+            if event_id is None or _is_kept(connection, event_id):
+                _insert(connection, [row | {"at_us": self._clock(), "error": error[:LONGEST_ERROR]}])
 
     def page(
         self, channel: str | None = None, *, before: int | None = None, limit: int = 100, is_asked: bool | None = None
@@ -142,6 +145,12 @@ class DeadLetters(Part):
         with writing(self._engine, lock=_LOCK) as connection:
             old = delete(dead_letters).where(dead_letters.c.event_id.is_(None), dead_letters.c.at_us < before_us)
             return connection.execute(old).rowcount
+
+
+def _is_kept(connection: Connection, event_id: str) -> bool:
+    """Whether an event is in the log. Its row stays until the transaction ends."""
+    query = select(events.c.seq).where(events.c.id == event_id)
+    return connection.execute(query.with_for_update(read=True)).first() is not None
 
 
 def _which(count: int, numbers: Sequence[int] | None) -> str:

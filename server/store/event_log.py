@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Engine, Row, Select, func, or_, select, tuple_
 
 from policies.events import microseconds
 from server.domain.records import Checkpoint, LoggedEvent
@@ -30,6 +30,8 @@ from server.store.schema import cameras, events
 
 _AT_ONCE = 500
 """Instants in one statement."""
+_IDS_AT_ONCE = 100
+_ID_DIGITS = 32
 
 
 class EventLog(Part):
@@ -39,6 +41,20 @@ class EventLog(Part):
         super().__init__(engine, clock, versions)
         self._presences = Remembered[Presences]()
         self._counts = Remembered[Counts]()
+
+    def kept_events(self, starts: Collection[str]) -> frozenset[str]:
+        """Those of these ids, or first digits of ids, of which the log has an event, be it withdrawn."""
+        found: set[str] = set()
+        ordered, lengths = sorted(starts), {len(start) for start in starts}
+        with reading(self._engine) as connection:
+            for at in range(0, len(ordered), _IDS_AT_ONCE):
+                some = ordered[at : at + _IDS_AT_ONCE]
+                spans = (
+                    events.c.id.between(start.ljust(_ID_DIGITS, "0"), start.ljust(_ID_DIGITS, "f")) for start in some
+                )
+                for event_id in connection.execute(select(events.c.id).where(or_(*spans))).scalars():
+                    found.update(event_id[:length] for length in lengths)
+        return frozenset(found.intersection(starts))
 
     def events(
         self,

@@ -27,7 +27,7 @@ _MOST_REMEMBERED = 500_000
 """Events of the stretches whose presences are remembered: some tens of MB."""
 _NEVER_US = 2**63
 _Place = tuple[str, str, str]
-_Presence = tuple[str, str, str, bool, int, int]
+_Presence = tuple[_Place, bool, int, int]
 _Key = tuple[str, str, int, int]
 _T = TypeVar("_T")
 
@@ -96,19 +96,19 @@ Presences = Mapping[_Place, _Lane]
 
 
 def _with_more(known: Presences, rows: Iterable[_Presence]) -> Presences:
-    """What is known with the presences of more rows of events. The first end of a presence counts."""
-    began, ended = dict[_Place, set[int]](), dict[_Place, dict[int, int]]()
-    for camera, sector, target, is_end, at_us, end_us in rows:
-        place = (camera, sector, target)
+    """What is known with more presences. The first end of a presence counts."""
+    more = dict[_Place, tuple[set[int], dict[int, int]]]()
+    for place, is_end, at_us, end_us in rows:
+        began, ended = more.get(place) or more.setdefault(place, (set(), {}))
         if is_end:
-            ended.setdefault(place, {}).setdefault(at_us, end_us)
+            ended.setdefault(at_us, end_us)
         else:
-            began.setdefault(place, set()).add(at_us)
+            began.add(at_us)
     lanes = dict(known)
-    for place in began.keys() | ended.keys():
+    for place, (began, ended) in more.items():
         before = known.get(place, _NO_PRESENCE)
-        begins = before.began | began.get(place, set())
-        ends = ended.get(place, {}) | dict(before.ended)
+        begins = before.began | began
+        ends = ended | dict(before.ended)
         lanes[place] = _Lane(begins, ends, tuple(_joined(place, begins, ends)))
     return lanes
 
@@ -210,22 +210,25 @@ def _origins() -> Select[Any]:
 def _presences(
     connection: Connection, named: Mapping[int, str], shared: Mapping[int, Origin], where: ColumnElement[bool]
 ) -> Iterator[_Presence]:
-    """Camera, sector, target, whether it ends one, begin and end (or begin again) of events of presence. Events of
-    earlier versions are decoded.
+    """Of events of presence: camera, sector and target; whether it ends one; begin, and end (or begin again). Events
+    of earlier versions are decoded.
     """
     own = (events.c.camera, events.c.origin, events.c.started_at_us, events.c.body)
     mine = (where, (events.c.camera + 0).in_(list(named)), _HOLDS)
     of_kind = (events.c.origin + 0).in_(list(shared))
-    places = {number: (o.sector or "", o.label or "", o.kind == _ENDED) for number, o in shared.items()}
-    for number, origin, started_us, body in connection.execute(
-        select(*own).where(*mine, events.c.kind.is_(None), of_kind)
-    ).all():
-        sector, target, is_end = places[origin]
-        end_us = ended_us(body, started_us) if is_end else None
-        yield named[number], sector, target, is_end, started_us, started_us if end_us is None else end_us
+    ends = {number for number, origin in shared.items() if origin.kind == _ENDED}
+    places = {
+        (camera, number): (name, origin.sector or "", origin.label or "")
+        for camera, name in named.items()
+        for number, origin in shared.items()
+    }
+    new = connection.execute(select(*own).where(*mine, events.c.kind.is_(None), of_kind)).all()
+    for camera, number, started_us, body in new:
+        end_us = ended_us(body, started_us) if number in ends else None
+        yield places[camera, number], number in ends, started_us, started_us if end_us is None else end_us
     old = select(*BARE_COLUMNS).where(*mine, or_(*(events.c.kind == kind for kind in _KINDS)))
     for row in read_rows(connection, old):
         event = logged(row).event
         begin_us = microseconds(event.started_at)
         is_end = event.kind == _ENDED
-        yield event.camera, event.sector or "", event.label, is_end, begin_us, microseconds(event.at)
+        yield (event.camera, event.sector or "", event.label), is_end, begin_us, microseconds(event.at)

@@ -106,12 +106,14 @@ def last_seq(connection: Connection) -> int:
 class Notices(Part):
     """The notices in one database."""
 
-    def add(self, what: Noticed, ensemble: str, models: Sequence[str], detail: str) -> Notice:
-        """Store a notice with the present time, and announce it on every channel, in one transaction."""
+    def add(
+        self, what: Noticed, ensemble: str, models: Sequence[str], detail: str, instance: str | None = None
+    ) -> Notice:
+        """Store a notice of a replica with the present time, and announce it on every channel, in one transaction."""
         with writing(self._engine, lock="notices") as connection:
             last = connection.execute(select(func.max(notices.c.number))).scalar_one() or 0
             seq = take_numbers(connection, 1)[0]
-            notice = Notice(last + 1, seq, self._clock(), what, ensemble, tuple(models), detail)
+            notice = Notice(last + 1, seq, self._clock(), what, ensemble, tuple(models), detail, instance)
             row = {name: getattr(notice, name) for name in Notice.__slots__}
             connection.execute(insert(notices), row | {"models": MODELS_SEPARATOR.join(models)})
         return notice

@@ -242,4 +242,6 @@ def begins_with(key: ColumnElement[str], prefix: str) -> ColumnElement[bool]:
 def noticed(row: Row[*tuple[Any, ...]]) -> Notice:
     """The notice of a row."""
     models = tuple(row.models.split(MODELS_SEPARATOR))
-    return Notice(row.number, row.seq, row.at_us, cast(Noticed, row.what), row.ensemble, models, row.detail)
+    return Notice(
+        row.number, row.seq, row.at_us, cast(Noticed, row.what), row.ensemble, models, row.detail, row.instance
+    )

@@ -52,6 +52,7 @@ from server.store.dead_letters import DeadLetters
 from server.store.engine import open_engine, open_to_read, reading, shown_url, sqlite_file, takes, writing
 from server.store.event_log import EventLog
 from server.store.event_rows import settled_by
+from server.store.fleet import Fleet
 from server.store.heartbeats import Heartbeats
 from server.store.log import pack_events
 from server.store.outbox import Notices, link_announcements
@@ -85,7 +86,8 @@ class Store(Channels, EventLog, Tokens):
     watched. `annotations` are people's verdicts, `notices` concern the server. `retention` deletes what is not to be
     kept, and tells what is no longer kept. `refolds` folds in late bursts that wait. `frames` knows the kept pictures.
     `users` are those of the console, with their sessions; `audit` says who changed what. `policy_versions` are those of
-    site policies. `letters` are those that channels could not deliver.
+    site policies. `letters` are those that channels could not deliver. `fleet` knows the servers on this database, and
+    which ensemble they are to serve.
     """
 
     def __init__(self, engine: Engine, clock: Clock, place: Place | None = None) -> None:
@@ -93,6 +95,7 @@ class Store(Channels, EventLog, Tokens):
         self.past = Past(engine, clock, self._versions)
         self.annotations = Annotations(engine, clock, self._versions)
         self.heartbeats = Heartbeats(engine, clock, self._versions)
+        self.fleet = Fleet(engine, clock, self._versions)
         self.notices = Notices(engine, clock, self._versions)
         self.frames = Frames(engine, clock, self._versions, place)
         self.retention = Retention(engine, clock, self._versions, self.frames)

@@ -2,7 +2,7 @@
 
     GET  /ensemble   the ensemble in service, and the one that a rollback restores
     POST /swap       {"models": [...], "shadow_s": 0, "shadow_frames": 0} -> the ensemble in service then
-    POST /rollback   -> the ensemble in service then
+    POST /rollback   {"author": ""} -> the ensemble in service then
 
 The port is on loopback and chosen by the system. Its address and a key stand in a file in `data_dir` that only the
 server's user can read; whoever can read it could change the server's database as well. Nobody else gets in, neither
@@ -25,7 +25,7 @@ from server.domain.errors import ConfigurationError, Unauthorized
 from server.domain.files.atomic_files import replacing
 from server.domain.files.private_files import PRIVATE_FILE, PRIVATE_FOLDER
 from server.serving.service import InService, Service
-from server.serving.swap import Swap
+from server.serving.swap import Rollback, Swap
 from server.web import problem_json
 from server.web.json_http import MAX_BODY_BYTES, decoded, json_response
 from server.web.probes import AdminPort
@@ -51,6 +51,7 @@ class State(msgspec.Struct, frozen=True):
 
 _address = msgspec.json.Decoder(Address)
 _swap = msgspec.json.Decoder(Swap)
+_rollback = msgspec.json.Decoder(Rollback)
 
 
 class Control:
@@ -119,7 +120,7 @@ def _app(service: Service, key: str) -> Flask:
 
     @app.post("/rollback")
     def rollback() -> Response:
-        return json_response(service.rollback())
+        return json_response(service.rollback(decoded(request.get_data(cache=False), _rollback, "a rollback").author))
 
     return app
 

@@ -110,12 +110,15 @@ def _row(like: Packed, number: int, chance: random.Random) -> dict[str, object]:
 
 
 def commands(store: Store) -> dict[str, list[str]]:
-    """What is asked: the last two hours of all cameras, an event of one of them, the minute in which it began."""
+    """What is asked: the newest lines, the last two hours of all cameras, an event of one of them, the minute in which
+    it began.
+    """
     event = store.begun(site="pets", camera="cam7", backwards=True, limit=9)[-1].event
     begun = event.started_at
     since = (begun - timedelta(hours=2)).isoformat()
     return {
-        "events": ["events", "--since", since],
+        "events": ["events"],
+        "events of two hours": ["events", "--since", since],
         "events --json": ["events", "--json", "--since", since],
         "explain": ["explain", "--camera", "cam7", "--at", begun.isoformat()],
         "verify": ["verify", event.id],

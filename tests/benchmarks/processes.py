@@ -73,6 +73,14 @@ class Hosted:
             total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) * 1024 / 1e6
         return total
 
+    def handles(self) -> int:
+        """The open files and sockets of its processes, now."""
+        return sum(process.num_fds() for process in self._family())
+
+    def threads(self) -> int:
+        """The threads of its processes, now."""
+        return sum(process.num_threads() for process in self._family())
+
     def pause(self) -> None:
         """Stop all its processes: one that polls while it is idle would take from whoever is measured next."""
         self._paused = True

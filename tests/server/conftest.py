@@ -15,9 +15,11 @@ from server.hosting.self_signed import Pair
 from server.settings import described
 from server.store import Store, open_store
 from server.store.people import passwords
-from tests.server import databases, new_sqlite
+from server.store.retention import Place
+from tests.server import databases, new_sqlite, pasts
 from tests.server.doors import SCHEMES, certified, self_signed
 from tests.server.launched import ROOT, Running
+from tests.server.pasts import Past
 from tests.server.scenes import START_US
 from tests.server.swaps import Shelf, serving
 from tests.stand_ins import ManualClock
@@ -50,25 +52,42 @@ def postgresql() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def past() -> Past | None:
+    """What the database of `store` has been through: nothing, unless the tests of a module say otherwise."""
+    return None
+
+
 @pytest.fixture(params=databases.NAMES)
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database_url(request: pytest.FixtureRequest, tmp_path: Path, past: Past | None) -> str:
     """An empty database, on each of the engines: what holds on one must hold on the other. Under a `store` it is
-    migrated."""
+    migrated, and has its `past`."""
     is_migrated = "store" in request.fixturenames
     if request.param == "sqlite":
         file = tmp_path / "sectorwatch.sqlite"
-        if is_migrated:
+        if is_migrated and past is not None:
+            pasts.provide_sqlite(past, file)
+        elif is_migrated:
             new_sqlite.provide(file)
         return f"sqlite:///{file}"
     url: str = request.getfixturevalue("postgresql")
+    if is_migrated and past is not None:
+        pasts.provide_postgresql(past, url)
+        return url
     databases.renew(url, is_migrated=is_migrated)
     return url
 
 
 @pytest.fixture
-def store(database_url: str, clock: ManualClock) -> Iterator[Store]:
+def place() -> Place | None:
+    """Where the `store` keeps pictures: nowhere, unless the tests of a module say otherwise."""
+    return None
+
+
+@pytest.fixture
+def store(database_url: str, clock: ManualClock, place: Place | None) -> Iterator[Store]:
     """A migrated, empty store on each engine."""
-    store = open_store(database_url, clock)
+    store = open_store(database_url, clock, place)
     yield store
     store.close()
 

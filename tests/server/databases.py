@@ -26,6 +26,7 @@ from server.store import open_store
 VARIABLE = "SECTORWATCH_TEST_POSTGRES"
 NAMES = ("sqlite", "postgresql")
 _MIGRATED = "_migrated"
+_copies: set[str] = set()
 _PROGRAMS = ("initdb", "pg_ctl", "postgres")
 _DEBIAN = Path("/usr/lib/postgresql")
 
@@ -66,15 +67,29 @@ def postgresql_database() -> Iterator[str]:
         try:
             yield _shown(server.set(database=name))
         finally:
-            _execute(server, f"DROP DATABASE {name} WITH (FORCE)", f"DROP DATABASE {name}{_MIGRATED}")
+            copies = [copy for copy in _copies if copy.startswith(f"{name}_")]
+            _execute(server, *(f"DROP DATABASE {each}" for each in (f"{name} WITH (FORCE)", name + _MIGRATED, *copies)))
+            _copies.difference_update(copies)
 
 
-def renew(url: str, *, is_migrated: bool = False) -> None:
-    """Make the database that `postgresql_database` made anew: without a table, or as migrations leave it."""
+def renew(url: str, *, is_migrated: bool = False, copy: str | None = None) -> None:
+    """Make the database that `postgresql_database` made anew: without a table, as migrations leave it, or as a copy."""
     name = make_url(url).database
     template = f"{name}{_MIGRATED}" if is_migrated else "template0"
+    template = template if copy is None else f"{name}_{copy}"
     another = make_url(url).set(database="postgres")
     _execute(another, f"DROP DATABASE {name} WITH (FORCE)", f"CREATE DATABASE {name} TEMPLATE {template}")
+
+
+def has_copy(url: str, copy: str) -> bool:
+    return f"{make_url(url).database}_{copy}" in _copies
+
+
+def keep_copy(url: str, copy: str) -> None:
+    """Keep the database as it is, for `renew`. Nothing may be connected to it."""
+    name = make_url(url).database
+    _execute(make_url(url).set(database="postgres"), f"CREATE DATABASE {name}_{copy} TEMPLATE {name}")
+    _copies.add(f"{name}_{copy}")
 
 
 def _shown(url: URL) -> str:

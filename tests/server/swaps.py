@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from server.app.runtime import Runtime
 from server.delivery.channel import Channel
 from server.domain.ensemble_protocol import Answering, Payload
 from server.domain.errors import SectorwatchError, Unapproved
+from server.domain.fleet import Origin
 from server.engine.stages import Answer
 from server.serving.loading import Loaded
 from server.settings import ServerSettings
+from server.store import open_store
 from tests.server import new_sqlite
 from tests.server.web_client import NOW_US, SITE, files, jpeg
 
@@ -111,6 +113,13 @@ def serving(
         for ensemble in shelf.loaded.values():
             ensemble.gate.set()
         runtime.stop()
+
+
+def chosen(folder: Path, models: Sequence[str], instead_of: Sequence[str]) -> None:
+    """Leave a database behind whose server was swapped to these models."""
+    new_sqlite.provide(folder / "sectorwatch.sqlite")
+    with closing(open_store(f"sqlite:///{folder}/sectorwatch.sqlite")) as store:
+        store.fleet.establish(models, "some digest", Origin("the server", "1.0", tuple(instead_of)))
 
 
 def joined(runtime: Runtime, name: str) -> None:

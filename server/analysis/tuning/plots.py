@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from server.domain.files.atomic_files import replacing
+
 _WIDE, _HIGH, _EDGE = 720, 420, 56
 _LETTER, _LINE = 13.0, 22.0
 """The most that a letter takes in width, and a line in height: with the larger letters of a narrow screen."""
@@ -85,7 +87,8 @@ def write_html(
         every="\n".join(_row(number, point) for number, point in numbered),
         unit=escape(unit),
     )
-    file.write_text(page, encoding="utf-8")
+    with replacing(file) as aside:
+        aside.write_text(page, encoding="utf-8")
 
 
 def _row(number: int, point: Point) -> str:

@@ -14,6 +14,7 @@ import click
 from server.commands.doctor.access import ports, secrets, tls
 from server.commands.doctor.channels import channels
 from server.commands.doctor.finding import Check, Finding
+from server.commands.doctor.fleet import replicas
 from server.commands.doctor.machine import clock, cpu, disk, threads
 from server.commands.doctor.models import memory, model, proofs
 from server.commands.doctor.sites import policies, sites
@@ -27,7 +28,7 @@ from server.settings import ServerSettings
 @click.command()
 @store_options
 def command(settings: ServerSettings) -> None:
-    """Check machine, models, sites, database, agents, views, TLS, secrets, times, disk, channels, ports.
+    """Check machine, models, sites, database, replicas, agents, views, TLS, secrets, times, disk, channels, ports.
 
     Exit code 1: a check fails.
 
@@ -67,6 +68,7 @@ CHECKS: dict[Check, str] = {
     policies: "mend the site policies",
     database: "correct database_url, start the database, or restore a backup: sectorwatch db restore FILE",
     integrity: "correct database_url, or start the database",
+    replicas: "report this as a bug",
     agents: "report this as a bug",
     views: "report this as a bug",
     tls: "correct tls_cert and tls_key, or make them with `sectorwatch tls init`",

@@ -88,10 +88,11 @@ def _findings(each: Standing) -> Iterator[Finding]:
         return
     now = now_us()
     if each.paused_since is not None:
-        if now - microseconds(each.paused_since) > LONG_PAUSE_S * SECOND_US:
+        if each.error or now - microseconds(each.paused_since) > LONG_PAUSE_S * SECOND_US:
             what = (
                 f"{each.name}: paused since {utc(microseconds(each.paused_since))}; {each.backlog} announcements wait"
             )
+            what += f"; {each.error}" if each.error else ""
             step = f"sectorwatch channels resume {each.name}; with --from-now it passes over what waits"
             yield Finding("warn", "channels", what, step)
     elif each.failing_since is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from server.catalogue import ModelCard, cache_dir, is_refused, locate, lowered, read_lock, remedy, trust_fault, verify
 from server.commands.doctor.finding import Finding
+from server.commands.options import standing_of
 from server.domain.errors import SectorwatchError
 from server.domain.precision import check_execution
 from server.ray_serving import reach, require_ray
@@ -36,7 +37,7 @@ def memory(settings: ServerSettings, machine: Machine | None = None) -> Iterator
 
 def model(settings: ServerSettings) -> Iterator[Finding]:
     """Checks that each model's weights are here and match its card."""
-    names = chosen_models(settings)
+    names = chosen_models(settings, standing_of(settings))
     if names != settings.models:
         what = f"swapped in since the settings were written: {', '.join(names)}"
         yield Finding("warn", "model", what, "name them in `models`; another change of `models` overrides the swap")
@@ -75,7 +76,7 @@ def _step(card: ModelCard, wrong: Path | None = None) -> str:
 
 def proofs(settings: ServerSettings) -> Iterator[Finding]:
     """Checks that the processor supports `execution`, and that the lock and the golden set exist."""
-    names = chosen_models(settings)
+    names = chosen_models(settings, standing_of(settings))
     if settings.ensemble == "local":
         check_execution(settings.execution, this_machine().vectors, lowered(known_cards(settings)), _judged(settings))
     lock_step = f"sectorwatch models lock {' '.join(names)}"
@@ -111,6 +112,6 @@ def _judged(settings: ServerSettings) -> Collection[str] | None:
 def known_cards(settings: ServerSettings) -> list[ModelCard]:
     """The cards of the models; none if a model is unknown, which `model` reports."""
     try:
-        return usable_cards(settings, chosen_models(settings))[0]
+        return usable_cards(settings, chosen_models(settings, standing_of(settings)))[0]
     except SectorwatchError:
         return []

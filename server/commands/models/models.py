@@ -26,7 +26,7 @@ def command() -> None:
 
 for _subcommand in (
     *(proofs.lock, proofs.approve, proofs.check),
-    *(swap.swap, swap.rollback, swap.history),
+    *(swap.swap, swap.rollback, swap.status, swap.history),
     *(adopt.adopt, adopt.torchvision, adopt.timm, adopt.hugging_face),
 ):
     command.add_command(_subcommand)

@@ -1,7 +1,9 @@
-"""`sectorwatch models swap|rollback|history`: change the models of a running server; no request fails."""
+"""`sectorwatch models swap|rollback|status|history`: change the models of the running servers; no request fails."""
 
 from __future__ import annotations
 
+import getpass
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +11,22 @@ import click
 import msgspec
 import requests
 
-from server.commands.options import config_option, current_store, store_options, utc
+from server.commands.options import aligned, config_option, current_store, echo_lines, store_options, utc
 from server.domain.errors import ConfigurationError, Conflict
+from server.domain.fleet import MISMATCHED, state_of
 from server.serving.service import InService
-from server.serving.swap import Comparison, Swap
+from server.serving.swap import Comparison, Rollback, Swap
 from server.settings import ServerSettings, load_settings
 from server.web.control import address_in
 
 _in_service = msgspec.json.Decoder(InService)
 
 _CONNECT_S = 5.0
+_OTHERS = {
+    "serves": "serves it too",
+    "behind": "does not serve it yet; `sectorwatch models status` shows when it does",
+    "gone": "gives no sign of life; it serves this ensemble once it is back",
+}
 
 _data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Folder of the server's data.")
 
@@ -39,16 +47,18 @@ _data_dir = click.option("--data-dir", type=click.Path(path_type=Path), help="Fo
 def swap(
     names: tuple[str, ...], config: Path | None, data_dir: Path | None, shadow_s: float, shadow_frames: int | None
 ) -> None:
-    """Make the server on this machine serve other models (default: those of the settings).
+    """Make the server on this machine, and all others on its database, serve other models (default: those of the
+    settings).
 
     Reads cards, weights, your own models, lock and golden set again. The new ensemble is loaded beside the present
     ensemble and checked against lock, golden set and memory; then new requests use it. No request fails meanwhile.
-    After a restart the server serves the new ensemble, until the setting `models` changes.
+    Once all servers that live have it ready, all serve it; where one refuses it, none does, and it says which and why.
+    After a restart a server serves the new ensemble, until the setting `models` changes.
     """
     if shadow_frames is not None and not shadow_s:
         raise click.UsageError("--shadow-frames needs --shadow SECONDS")
     settings = load_settings(config, data_dir=data_dir)
-    request = Swap(names or settings.models, shadow_s, shadow_frames or 0)
+    request = Swap(names or settings.models, shadow_s, shadow_frames or 0, _user())
     click.echo(f"Loading {', '.join(request.models)} ... (the server's log shows the progress)", err=True)
     served = _request(settings, "swap", request)
     if served.compared is not None:
@@ -60,9 +70,9 @@ def swap(
 @config_option
 @_data_dir
 def rollback(config: Path | None, data_dir: Path | None) -> None:
-    """Make the server on this machine serve the ensemble before the last swap, at once: it is still in memory."""
+    """Make all servers on the database serve the ensemble before the last swap, at once: it is still in memory."""
     settings = load_settings(config, data_dir=data_dir)
-    _show_served(_request(settings, "rollback", None), settings)
+    _show_served(_request(settings, "rollback", Rollback(_user())), settings)
     if settings.lock is not None:
         click.echo(f"{settings.lock} locks the other ensemble: write it again before the next start.", err=True)
 
@@ -75,9 +85,35 @@ def rollback(config: Path | None, data_dir: Path | None) -> None:
 def history(settings: ServerSettings, limit: int) -> None:
     """Show which ensemble served from when, and when its answers differed from the golden set."""
     for notice in current_store(settings).notices.all(limit):
-        click.echo(
-            f"{utc(notice.at_us, 'seconds')} {notice.what} {notice.ensemble} {','.join(notice.models)}: {notice.detail}"
-        )
+        replica = "" if notice.instance is None else f"{notice.instance} "
+        what = f"{replica}{notice.what} {notice.ensemble} {','.join(notice.models)}"
+        click.echo(f"{utc(notice.at_us, 'seconds')} {what}: {notice.detail}")
+
+
+@click.command()
+@store_options
+def status(settings: ServerSettings) -> None:
+    """Show which ensemble all servers on the database are to serve, and what each of them serves.
+
+    Exit code 1 if one that lives does not serve it.
+    """
+    standing = current_store(settings).fleet.standing()
+    if standing.wanted is None:
+        raise click.ClickException("no server has served models on this database: start `sectorwatch serve`")
+    wanted = standing.wanted
+    author = f" by {wanted.author}" if wanted.author else " at its start"
+    asked = f"since {utc(wanted.asked_at_us, 'seconds')}, asked of {wanted.instance}{author}"
+    click.echo(f"generation {wanted.number} {wanted.ensemble} {','.join(wanted.models)} {asked}")
+    states = [(each.name, *state_of(each, standing)) for each in standing.replicas]
+    echo_lines(aligned([("REPLICA", "STATE", "WHAT"), *states]))
+    raise SystemExit(1 if any(state in MISMATCHED for _name, state, _what in states) else 0)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user of a container without a name
+        return f"user {os.getuid()}"
 
 
 def _request(settings: ServerSettings, what: str, body: object) -> InService:
@@ -115,6 +151,8 @@ def _show(compared: Comparison) -> None:
 
 def _show_served(served: InService, settings: ServerSettings) -> None:
     click.echo(f"{served.ensemble} serves: {', '.join(served.models)}")
+    for other in served.others:
+        click.echo(f"  {other.name}: {_OTHERS[other.state]}")
     click.echo(f"before it: {served.instead_of} (`sectorwatch models rollback` goes back)")
     if served.models != settings.models:
         names = ", ".join(f'"{name}"' for name in served.models)

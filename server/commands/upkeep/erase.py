@@ -44,9 +44,9 @@ def command(
     it. Bursts of that time that an agent still holds are refused. What was followed or present at the end of the
     stretch stays known to the camera's state, so that later events stay exact: end it after the person left.
 
-    Pictures of that time are deleted from their place too, and from brokers that channels keep up to date. Copies
-    elsewhere are not reached: backups of the database and of the pictures, what channels sent, and the newest lines
-    that a channel of kind notify remembers, or has still to send.
+    Pictures of that time are deleted from their place too, and from brokers that channels keep up to date. What
+    channels still have to send goes, with their dead letters and what they remember of it. Not reached are backups of
+    the database and of the pictures, what channels sent, and what a broker retains of a channel that is paused or away.
 
     A note stays of who erased what and when: see --list.
     """

@@ -10,6 +10,7 @@ from policies.events import microseconds
 from server.commands.options import aligned, current_store, echo_lines, store_options
 from server.commands.verify import event_record
 from server.domain.errors import ConfigurationError, Unknown
+from server.domain.files.atomic_files import replacing
 from server.domain.times.local_time import site_time
 from server.frames import media_type
 from server.settings import ServerSettings
@@ -76,7 +77,9 @@ def export(event_id: str, folder: Path, settings: ServerSettings) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for number, (sha256, image) in enumerate(found.items(), 1):
-            (folder / f"{number:03}-{sha256}.{_ENDINGS.get(media_type(image), 'bin')}").write_bytes(image)
+            name = f"{number:03}-{sha256}.{_ENDINGS.get(media_type(image), 'bin')}"
+            with replacing(folder / name, mode=0o600) as aside:
+                aside.write_bytes(image)
     except OSError as error:
         raise ConfigurationError(f"cannot write into {folder}: {error.strerror}") from None
     named = [sha256 for sha256 in event.provenance.frame_sha256 if sha256 not in found]

@@ -124,6 +124,15 @@ def add(pages: Pages, context: Context) -> None:
         except (Conflict, ConfigurationError) as error:
             return To("/channels", f"Not sent: {error.detail}")
 
+    @pages.action("/channels/<channel>/forget", form=Nothing)
+    def channel_forgotten(viewer: Viewer, _form: Nothing, channel: str) -> To:
+        viewer.to_change_all()
+        try:
+            receiver = care.forget(viewer.name, channel)
+        except Conflict as error:
+            return To("/channels", f"Not forgotten: {error.detail}")
+        return To("/channels", f"Channel `{channel}` is forgotten{f'; {receiver}' if receiver else ''}.")
+
     @pages.action("/channels/<channel>/resend", form=Chosen)
     def channel_resent(viewer: Viewer, form: Chosen, channel: str) -> To:
         viewer.to_change_all()

@@ -4,7 +4,7 @@ with people. The address `/models` is FlexServe's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -19,6 +19,7 @@ from server.console.access import Viewer
 from server.console.context import Context
 from server.console.pages import Pages
 from server.domain.errors import ConfigurationError, RetryLater
+from server.domain.fleet import ReplicaState, state_of
 from server.domain.records import LoggedEvent, Notice, Noticed
 from server.domain.times.clock import SECOND_US
 from server.domain.times.local_time import LocalTime, site_time
@@ -80,6 +81,17 @@ class NoticeShown(msgspec.Struct, frozen=True):
     ensemble: str
     models: tuple[str, ...]
     detail: str
+    instance: str | None
+
+
+class ReplicaShown(msgspec.Struct, frozen=True):
+    """A server on the database, and how it stands to the ensemble that all are to serve."""
+
+    name: str
+    state: ReplicaState
+    what: str
+    seen_at: datetime
+    seen_at_local: str
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -136,6 +148,7 @@ class ModelsShown(msgspec.Struct, frozen=True):
     models: tuple[ModelCard, ...]
     lock: LockState
     golden: GoldenState
+    replicas: tuple[ReplicaShown, ...]
     notices: tuple[NoticeShown, ...]
     site: str | None
     sites: tuple[str, ...]
@@ -164,6 +177,7 @@ def add(pages: Pages, context: Context) -> None:
             models=() if info is None else tuple(_card(each, context.card(each.model)) for each in info.models),
             lock=_lock(context.settings.lock, info),
             golden=_golden(context, info, notices, unavailable),
+            replicas=tuple(_replicas(context, local)),
             notices=tuple(_notice(each, local) for each in reversed(notices)),
             site=site,
             sites=tuple(each for each in context.sites.sites() if viewer.reads(each)),
@@ -178,6 +192,14 @@ def _in_service(context: Context) -> tuple[EnsembleInfo | None, str | None]:
         return context.ensemble().ensemble_info, None
     except RetryLater as error:
         return None, error.detail
+
+
+def _replicas(context: Context, local: LocalTime) -> Iterator[ReplicaShown]:
+    standing = context.store.fleet.standing()
+    for replica in standing.replicas:
+        yield ReplicaShown(
+            replica.name, *state_of(replica, standing), instant(replica.seen_at_us), local.dated(replica.seen_at_us)
+        )
 
 
 def _card(info: ModelInfo, card: Mapping[str, object]) -> ModelCard:
@@ -235,7 +257,9 @@ def _golden(
 
 def _notice(notice: Notice, local: LocalTime) -> NoticeShown:
     at = instant(notice.at_us)
-    return NoticeShown(at, local.dated(notice.at_us), notice.what, notice.ensemble, notice.models, notice.detail)
+    return NoticeShown(
+        at, local.dated(notice.at_us), notice.what, notice.ensemble, notice.models, notice.detail, notice.instance
+    )
 
 
 def _weeks(context: Context, sites: frozenset[str] | None, local: LocalTime) -> tuple[tuple[Week, ...], int]:

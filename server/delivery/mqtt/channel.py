@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from policies.site.site_policy import SitePolicy
 from server.delivery.channel import Answered, Undeliverable
 from server.delivery.choice import Choice
+from server.delivery.gone import Gone
 from server.delivery.mqtt import announcing, frigate, states
 from server.delivery.mqtt.discovery import Described, Device, Discovery
 from server.delivery.mqtt.retained import Announced, Retained, fits
@@ -67,6 +68,7 @@ class MqttChannel:
         self._discovery = Discovery(topics, around.version, around.console_url)
         self._session: Session | None = None
         self._memory = Memory(options.client_id or new_client_id())
+        self._gone = Gone(around.erasures)
         self._retained = Retained(around.picture)
         self._announced = Announced()
         self._policies: dict[str, SitePolicy] = {}
@@ -79,6 +81,7 @@ class MqttChannel:
 
     def begin(self, memory: str | None) -> None:
         self._memory = self._remembered(memory)
+        self._gone.again()
         self._retained.begin(self._memory.topics)
         self._announced.again()
         self._next_s = 0.0
@@ -100,6 +103,7 @@ class MqttChannel:
     def refresh(self) -> None:
         session = self._open()
         session.check()
+        self._forget_erased()
         self._listen(session)
         began_s = time.monotonic()
         if began_s < self._next_s:
@@ -107,6 +111,17 @@ class MqttChannel:
         self._update(session)
         ended_s = time.monotonic()
         self._next_s = ended_s + min((ended_s - began_s) / _SHARE, _LONGEST_PAUSE_S)
+
+    def without_erased(self, memory: str) -> str:
+        self._memory = self._remembered(memory)
+        self._gone.again()
+        self._forget_erased()
+        return self.memory
+
+    def _forget_erased(self) -> None:
+        erasures = self._gone.look(self._around.clock())
+        if erasures is not None:
+            self._remember(happenings=dict(frigate.without_erased(self._memory.happenings, erasures)))
 
     def send(self, outgoing: Outgoing) -> None:
         if not self._choice.takes(outgoing):

@@ -9,14 +9,16 @@ know is null. The format of ids is Frigate's as well: when it began, and six cha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from policies.events import Event
+from server.domain.keeping import Erasure
 from server.domain.records import Announcement
+from server.domain.times.clock import SECOND_US
 
 Topic = Literal["events", "reviews"]
 REMEMBERED = 300
@@ -125,6 +127,26 @@ def tell(announcement: Announcement, known: Happenings) -> Told:
     touched = [key for key in _of_track(event, known) if event.to_sector in (None, known[key].sector)]
     messages = [_message("events", "update", known[key], known[key], announcement) for key in touched]
     return Told(tuple(messages), known)
+
+
+def without_erased(known: Happenings, erasures: Sequence[Erasure]) -> Happenings:
+    """What is remembered, without what began, ended or was last seen in a stretch that was erased."""
+    gone = {key for key, each in known.items() if any(_is_erased(key, each, erasure) for erasure in erasures)}
+    if not gone:
+        return known
+    ids = {known[key].id for key in gone}
+    return {
+        key: replace(each, stays=tuple(stay for stay in each.stays if stay not in ids))
+        for key, each in known.items()
+        if key not in gone
+    }
+
+
+def _is_erased(key: str, happening: Happening, erasure: Erasure) -> bool:
+    if not key.removeprefix(_REVIEW).startswith(f"{erasure.site}/{erasure.camera}/"):
+        return False
+    instants_s = (at for at in (happening.start, happening.at, happening.end) if at is not None)
+    return any(erasure.since_us <= round(at * SECOND_US) < erasure.until_us for at in instants_s)
 
 
 def _stay(announcement: Announcement, known: Happenings) -> Told:

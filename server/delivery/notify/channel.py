@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from policies.events import microseconds
 from server.delivery.channel import Answered
+from server.delivery.gone import Gone
 from server.delivery.notify.happenings import Happenings, reported_kinds
 from server.delivery.notify.memory import Letter, Memory, decode, encode
 from server.delivery.notify.post import Line, Post
@@ -44,6 +45,7 @@ class NotifyChannel:
         self._settings = settings
         self._services = list(services)
         self._around = surroundings
+        self._gone = Gone(surroundings.erasures)
         self._began_us: int | None = None
         self._take_up(Memory())
 
@@ -77,6 +79,7 @@ class NotifyChannel:
     def refresh(self) -> None:
         """Make what the time brings, and send one letter to each service. Raises NotSent where none takes any."""
         now_us = self._around.clock()
+        self._forget_erased(now_us)
         self._happenings.tick(now_us)
         self._watch.look(now_us)
         for event_id in self._post.tick(now_us):
@@ -92,8 +95,28 @@ class NotifyChannel:
             raise NotSent("; ".join(failed))
         return f"a test message went to {', '.join(map(str, results))}"
 
+    def without_erased(self, memory: str) -> str:
+        known = decode(memory)
+        if known is None:
+            return memory
+        self._take_up(known)
+        self._forget_erased(self._around.clock())
+        return self.memory
+
+    def _forget_erased(self, now_us: int) -> None:
+        """Forget events that are no longer in the log. A letter that a service is sending now leaves."""
+        erasures = self._gone.look(now_us)
+        if erasures is None:
+            return
+        events = {*self._happenings.events(), *self._post.events()}
+        gone = events - self._around.kept_events(events)
+        self._happenings.erase(gone, erasures)
+        if gone:
+            self._post.erase(gone, now_us)
+
     def _take_up(self, memory: Memory) -> None:
         self._memory = memory
+        self._gone.again()
         settings, around = self._settings, self._around
         urls = [service.place for service in self._services]
         self._post = Post(memory, settings, urls, around.local_time)

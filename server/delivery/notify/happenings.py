@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from policies.events import Event, Kind, microseconds
@@ -9,6 +10,7 @@ from server.delivery.choice import Choice
 from server.delivery.notify import wording
 from server.delivery.notify.memory import ID_DIGITS, MOST_HEARD, Memory, Reported, Rest, prune_reported, prune_rests
 from server.delivery.notify.post import Line, Post
+from server.domain.keeping import Erasure
 from server.domain.records import Announcement, Notice
 from server.domain.times.clock import SECOND_US
 from server.settings.channels import NotifySettings
@@ -111,7 +113,21 @@ class Happenings:
                 if (each.key, each.started_us) in begun:
                     continue  # the visit is taken back as a whole
                 self._reopen(each)
-            self._post.put(Line(f"taken back: {each.line}", each.site, now_us), now_us)
+            self._post.put(Line(f"taken back: {each.line}", each.site, now_us, about=event_id), now_us)
+
+    def events(self) -> Iterator[str]:
+        """The ids, or their first digits, of the events that are remembered here."""
+        yield from (*self._memory.reported, *self._memory.heard)
+
+    def erase(self, gone: Collection[str], erasures: Sequence[Erasure]) -> None:
+        """Forget these events (`events` named them), and pauses that began in a stretch that was erased."""
+        memory = self._memory
+        memory.reported = {event_id: each for event_id, each in memory.reported.items() if event_id not in gone}
+        memory.heard = [event_id for event_id in memory.heard if event_id not in gone]
+        for key, rest in list(memory.rests.items()):
+            mine = (each for each in erasures if f" {each.site}/{each.camera}/" in f" {key}")
+            if any(each.since_us <= rest.since_us < each.until_us for each in mine):
+                del memory.rests[key]
 
     def _tell(self, event: Event, now_us: int) -> None:
         if event.kind == "presence_ended":

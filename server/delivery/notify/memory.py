@@ -24,7 +24,8 @@ Reason = Literal["more", "quiet", "old"]
 
 class Letter(msgspec.Struct):
     """A message that is to be sent to `urls` (the places of their secrets). `place`: what it counts as in a digest;
-    empty: it is not counted.
+    empty: it is not counted. `about` is the event that a message without `event_id` repeats, `counted` what a digest
+    counts.
     """
 
     text: str
@@ -37,6 +38,8 @@ class Letter(msgspec.Struct):
     frames: tuple[str, ...] = ()
     camera: str = ""
     is_digest: bool = False
+    about: str = ""
+    counted: list[Tally] = []
 
 
 class Reported(msgspec.Struct):
@@ -65,7 +68,7 @@ class Rest(msgspec.Struct):
 class Tally(msgspec.Struct):
     """What is counted instead of told: of one site, for one reason, by place. `ids` are the first digits of the ids of
     events, for those that are withdrawn later. `first_us` and `last_us` are when it happened, `since_us` and `added_us`
-    when it was counted.
+    when it was counted. `remark_ids` are those of the events that remarks repeat, by remark.
     """
 
     reason: Reason
@@ -77,6 +80,7 @@ class Tally(msgspec.Struct):
     counts: dict[str, int] = {}
     ids: dict[str, str] = {}
     remarks: list[str] = []
+    remark_ids: dict[str, str] = {}
     further: int = 0
 
 

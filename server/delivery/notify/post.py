@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,7 +39,8 @@ Fate = Literal["sent", "counted", "dropped"]
 class Line:
     """Something worth a message. `place` is what it counts as in a digest; empty: it is a remark on what was told.
 
-    `at_us` is when it happened; `frames` are the SHA-256 of pictures of it, the best one first.
+    `at_us` is when it happened; `frames` are the SHA-256 of pictures of it, the best one first. `about` is the event
+    that a line without `event_id` repeats.
     """
 
     text: str
@@ -49,6 +50,7 @@ class Line:
     event_id: str = ""
     camera: str = ""
     frames: tuple[str, ...] = ()
+    about: str = ""
 
 
 class Post:
@@ -97,11 +99,37 @@ class Post:
         tally = self._counting(event_id)
         if tally is None:
             return False
-        place = tally.ids.pop(event_id[:ID_DIGITS])
-        tally.counts[place] -= 1
-        if not tally.counts[place]:
-            del tally.counts[place]
+        _uncount(tally, event_id[:ID_DIGITS])
         return True
+
+    def events(self) -> Iterator[str]:
+        """The ids, or their first digits, of the events that letters and digests are about."""
+        for letter in self._memory.letters:
+            yield from filter(None, (letter.event_id, letter.about))
+        for tally in self._tallies():
+            yield from (*tally.ids, *tally.remark_ids.values())
+
+    def erase(self, gone: Collection[str], now_us: int) -> None:
+        """Take out what tells of these events (`events` named them)."""
+        for tally in self._tallies():
+            for event_id in [each for each in tally.ids if each in gone]:
+                _uncount(tally, event_id)
+            for remark in [text for text, event_id in tally.remark_ids.items() if event_id in gone]:
+                tally.remarks.remove(remark)
+                del tally.remark_ids[remark]
+        for letter in self._memory.letters:
+            if letter.counted:
+                letter.text = self._text(letter.counted, now_us)
+        self._memory.letters = [
+            each
+            for each in self._memory.letters
+            if each.event_id not in gone and each.about not in gone and (each.text or not each.is_digest)
+        ]
+        self._memory.tallies = [each for each in self._memory.tallies if each.counts or each.remarks or each.further]
+
+    def _tallies(self) -> list[Tally]:
+        """All tallies, those of digests that wait as letters too."""
+        return [*self._memory.tallies, *(tally for letter in self._memory.letters for tally in letter.counted)]
 
     def rename(self, old_id: str, new_id: str) -> None:
         """An event that may have been counted is the same fact under another id."""
@@ -127,7 +155,7 @@ class Post:
         self._make_digests(now_us)
         return counted
 
-    def _add(self, line: Line, now_us: int, *, is_digest: bool = False) -> None:
+    def _add(self, line: Line, now_us: int, counted: Sequence[Tally] = ()) -> None:
         self._memory.letters.append(
             Letter(
                 line.text,
@@ -139,7 +167,9 @@ class Post:
                 line.event_id,
                 line.frames,
                 line.camera,
-                is_digest,
+                bool(counted),
+                line.about,
+                list(counted),
             )
         )
         while len(self._memory.letters) > MOST_LETTERS:
@@ -164,6 +194,8 @@ class Post:
         if not line.place:
             if len(tally.remarks) < MOST_REMARKS:
                 tally.remarks.append(line.text)
+                if event_id := line.event_id or line.about:
+                    tally.remark_ids[line.text] = event_id[:ID_DIGITS]
             else:
                 tally.further += 1
             return "counted"
@@ -196,7 +228,7 @@ class Post:
             tallies = [each for each in due if each.site == site]
             if text := self._text(tallies, now_us):
                 self._memory.digest_us[site or ""] = now_us
-                self._add(Line(text, site, now_us), now_us, is_digest=True)
+                self._add(Line(text, site, now_us), now_us, tallies)
 
     def _is_due(self, tally: Tally, now_us: int) -> bool:
         if self.is_quiet(tally.site, now_us):
@@ -213,4 +245,20 @@ class Post:
 
 
 def _line(letter: Letter) -> Line:
-    return Line(letter.text, letter.site, letter.at_us, letter.place, letter.event_id, letter.camera, letter.frames)
+    return Line(
+        letter.text,
+        letter.site,
+        letter.at_us,
+        letter.place,
+        letter.event_id,
+        letter.camera,
+        letter.frames,
+        letter.about,
+    )
+
+
+def _uncount(tally: Tally, event_id: str) -> None:
+    place = tally.ids.pop(event_id)
+    tally.counts[place] -= 1
+    if not tally.counts[place]:
+        del tally.counts[place]

@@ -64,7 +64,8 @@ def watched_again(places: Sequence[str], site: str, since: str) -> str:
 def of_notice(notice: Notice, local: LocalTime, now_us: int) -> str:
     """`18:12 server: ensemble refused: says cat, not person`."""
     what = {"unapproved": "not approved", "approved": "approved again"}.get(notice.what, notice.what)
-    return f"{clock(local, notice.at_us, now_us)} server: ensemble {what}: {notice.detail}"
+    server = "server" if notice.instance is None else f"server {notice.instance}"
+    return f"{clock(local, notice.at_us, now_us)} {server}: ensemble {what}: {notice.detail}"
 
 
 def digest(tally: Tally, local: LocalTime, now_us: int) -> str:

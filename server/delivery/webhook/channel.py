@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 
 from policies.events import instant
-from server.delivery.channel import Answered, Later, Undeliverable
+from server.delivery.channel import Answered, Later, TurnedAway, Undeliverable
 from server.delivery.choice import Choice
 from server.delivery.surroundings import Surroundings
 from server.delivery.webhook.addresses import addresses_of, fault_of_host
@@ -26,6 +26,9 @@ from server.settings.channels import WebhookSettings, plain_or_secret, read_secr
 
 _NOT_NOW = frozenset({408, 425, 429, 502, 503, 504})
 """The receiver, or a proxy before it, says that it takes nothing now: that says nothing of the announcement."""
+_TURNED_AWAY = frozenset({401, 403, 404, 405, 407})
+"""The address or the credentials do not fit: that says nothing of the announcement either."""
+_GONE = 410
 _SHOWN = 200
 """Characters of an answer that a message about it has."""
 _LEAST_HIDDEN = 6
@@ -54,7 +57,7 @@ class WebhookChannel:
         self._exchange = Exchange(target, resolve, context, settings.timeout_s)
 
     def send(self, outgoing: Outgoing) -> None:
-        """Send one announcement. Raises NoAnswer and Later (it is sent again), Answered, Undeliverable."""
+        """Send one announcement. Raises NoAnswer, Later and TurnedAway (it is sent again), Answered, Undeliverable."""
         is_notice = isinstance(outgoing, NoticeGiven)
         if (is_notice and not self._settings.notices) or not self._choice.takes(outgoing):
             return
@@ -89,6 +92,8 @@ class WebhookChannel:
         said += f" {self._shown(f'{answer.reason}: ' + answer.start.decode(errors='replace'))}"
         if status in _NOT_NOW:
             raise Later(said, _pause_s(answer.headers.get("Retry-After", ""), self._clock()))
+        if status in _TURNED_AWAY or status == _GONE:
+            raise TurnedAway(said, is_gone=status == _GONE)
         raise Undeliverable(said) if 400 <= status < 500 else Answered(said)
 
     def _shown(self, text: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkstemp
+from shutil import rmtree
+from tempfile import mkdtemp, mkstemp
 
 
 class ForeignOwner(Exception):
@@ -32,6 +34,29 @@ def replacing(path: Path, mode: int = 0o644, owner: tuple[int, int] | None = Non
         _sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def filling(folder: Path, mode: int = 0o700) -> Iterator[Path]:
+    """Gives an empty folder beside `folder`, which is new or empty. It takes its place once the block has ended well.
+
+    Nothing is left behind when the block raises. Raises OSError: ENOTEMPTY where something is in the folder.
+    """
+    folder = folder.resolve()
+    folder.parent.mkdir(mode=mode, parents=True, exist_ok=True)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(folder))
+    aside = Path(mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield aside
+        aside.chmod(mode)
+        for path in aside.rglob("*"):
+            _sync(path)
+        _sync(aside)
+        aside.replace(folder)
+        _sync(folder.parent)
+    finally:
+        rmtree(aside, ignore_errors=True)
 
 
 def _give(aside: Path, owner: tuple[int, int] | None) -> None:

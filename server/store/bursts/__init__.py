@@ -6,15 +6,25 @@ These names are all that the rest of the store uses.
 from __future__ import annotations
 
 from server.store.bursts.burst_log import (
+    burst_times,
     find_bursts,
     longest_us,
     read_facts,
     read_frames,
     read_kept,
     read_known,
+    unreadable_numbers,
 )
 from server.store.bursts.conversion import convert, convert_held
-from server.store.bursts.deletion import Doomed, delete_bursts, delete_held, held_numbers, is_newer_before, last_number
+from server.store.bursts.deletion import (
+    Doomed,
+    delete_bursts,
+    delete_held,
+    delete_numbered,
+    held_numbers,
+    is_newer_before,
+    last_number,
+)
 from server.store.bursts.heads import (
     count_rewriting,
     fold_start,
@@ -32,7 +42,7 @@ from server.store.bursts.keeping import Shared, keep_burst, mark
 from server.store.bursts.leaps import SAMPLE_US
 from server.store.bursts.looks import Looks
 from server.store.bursts.marked import late_bursts, marked, waiting_cameras
-from server.store.bursts.old_form import has_old_frames, meeting
+from server.store.bursts.old_form import Times, has_old_frames, meeting
 from server.store.bursts.packing import Loose, seal_of
 from server.store.bursts.records import (
     AT_ONCE,
@@ -59,12 +69,15 @@ __all__ = [
     "Looks",
     "Loose",
     "Shared",
+    "Times",
+    "burst_times",
     "convert",
     "convert_held",
     "count_record_frames",
     "count_rewriting",
     "delete_bursts",
     "delete_held",
+    "delete_numbered",
     "find_bursts",
     "fold_start",
     "has_old_frames",
@@ -97,5 +110,6 @@ __all__ = [
     "record_end_us",
     "rewind_head",
     "seal_of",
+    "unreadable_numbers",
     "waiting_cameras",
 ]

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, select
 
 from policies.fusion.judgement import Judgement
+from server.domain.errors import DatabaseDamaged
 from server.domain.records import BurstFacts, Known, Recorded
 from server.store.bursts.judged import judgements_of
 from server.store.bursts.old_form import (
@@ -112,6 +113,39 @@ def find_bursts(
     found += find_old_bursts(connection, site, camera, where, is_newest_first=is_newest_first, limit=limit)
     found.sort(key=lambda facts: (facts.first_at_us, facts.burst_id), reverse=is_newest_first)
     return found[:limit]
+
+
+def burst_times(
+    connection: Connection, site: str, camera: str, where: Where = lambda _times: (), limit: int | None = None
+) -> list[tuple[int, int]]:
+    """The first and last instants of a camera's folded bursts, in order; also of those that cannot be read."""
+    found: list[tuple[int, int]] = []
+    if (mine := read_camera(connection, site, camera)) is not None:
+        query = select(_RECORD_TIMES.first_at_us, _RECORD_TIMES.last_at_us)
+        query = query.where(burst_records.c.camera == mine.number, burst_records.c.is_held == 0)
+        rows = connection.execute(query.where(*where(_RECORD_TIMES)).order_by(_RECORD_TIMES.first_at_us).limit(limit))
+        found += [(row[0], row[1]) for row in rows]
+    old = find_old_bursts(connection, site, camera, where, is_newest_first=False, limit=limit)
+    found += [(facts.first_at_us, facts.last_at_us) for facts in old]
+    return sorted(found)[:limit]
+
+
+def unreadable_numbers(
+    connection: Connection, versions: Versions, site: str, camera: str, since_us: int, until_us: int
+) -> list[int]:
+    """The numbers of a camera's records that lie in a stretch and cannot be read."""
+    mine = read_camera(connection, site, camera)
+    if mine is None:
+        return []
+    inside = (_RECORD_TIMES.first_at_us >= since_us, _RECORD_TIMES.last_at_us < until_us)
+    query = RECORDS.where(burst_records.c.camera == mine.number, *inside)
+    reader, found = RecordReader(connection, versions), list[int]()
+    for row in map(Record._make, connection.execute(query.execution_options(yield_per=PAGE))):
+        try:
+            reader.burst(row)
+        except DatabaseDamaged:
+            found.append(row.number)
+    return found
 
 
 def longest_us(connection: Connection, site: str, camera: str) -> int:

@@ -59,6 +59,14 @@ def delete_held(connection: Connection, site: str, camera: str, since_us: int, u
     return _delete_records(connection, site, camera, _held_within(since_us, until_us), let_go)
 
 
+def delete_numbered(connection: Connection, site: str, camera: str, numbers: Sequence[int], let_go: LetGo) -> int:
+    """Delete these records of a camera; how many there were."""
+    portions = (numbers[begin : begin + AT_ONCE] for begin in range(0, len(numbers), AT_ONCE))
+    return sum(
+        _delete_records(connection, site, camera, (burst_records.c.number.in_(some),), let_go) for some in portions
+    )
+
+
 def _delete_records(
     connection: Connection, site: str, camera: str, which: Sequence[ColumnElement[bool]], let_go: LetGo
 ) -> int:

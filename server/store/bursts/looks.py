@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Select, Text, bindparam, select
@@ -32,6 +33,7 @@ from server.store.bursts.records import IS_HELD, LATE, SET_ASIDE, named_damage
 from server.store.rows import Versions
 from server.store.schema import burst_records, cameras, contexts, observations
 
+_AT_US: Callable[[Leap], Any] = attrgetter("at_us")
 _MOST = 400
 """Scans that are remembered: days of cameras."""
 _RECENT = 4
@@ -131,8 +133,10 @@ class Looks:
             scan = copy(self._scans.get(key, _NEW))
         reader = _Reader(connection, versions, of, least_us)
         rows, end_us = reader.rows(since_us, until_us, scan)
-        for row in rows:
-            reader.advance(scan, row)
+        with named_damage(0):
+            records = [unpack(row.record or b"") for row in rows]
+        for row, packed in zip(rows, records, strict=True):
+            reader.advance(scan, row, packed)
         if scan.at_us < 0:
             return Watching(of.site, of.camera, digest)
         with self._lock:
@@ -173,20 +177,18 @@ class _Reader:
             "least_us": self._least_us,
             "from_us": None if scan.at_us < 0 else scan.at_us,
         }
-        found = [Leap(*row) for row in self._connection.execute(leaps_query(self._of.has_held), parameters)]
+        found = [*map(Leap._make, self._connection.execute(leaps_query(self._of.has_held), parameters).all())]
         end = next((row.before_us for row in found if row.at_us is None), None)
         if end is None and found:
             scan.known_us = until_us
         inside = [row for row in found if row.at_us is not None and row.at_us > scan.at_us]
-        return sorted(inside, key=lambda row: row.at_us or 0), end
+        inside.sort(key=_AT_US)
+        return inside, end
 
-    def advance(self, scan: _Scan, row: Leap) -> None:
-        """Look at one more burst."""
+    def advance(self, scan: _Scan, row: Leap, packed: Packed) -> None:
+        """Look at one more burst, whose record is `packed`."""
         assert row.at_us is not None
         assert row.context is not None
-        assert row.record is not None
-        with named_damage(0):
-            packed = unpack(row.record)
         digest = self._policy(row.context)
         if not scan.rules or scan.rules[-1][1] != digest:
             scan.rules = (*scan.rules, (row.at_us, digest))
@@ -194,7 +196,11 @@ class _Reader:
             scan.at_us = scan.look_us = row.at_us
         hashes = frozenset(packed.frame_digests)
         before = _Before(hashes, scan.at_us, scan.look_us, scan.unseen)
-        repeated = next((each for each in scan.recent if not hashes.isdisjoint(each.hashes)), None)
+        repeated = None
+        for each in scan.recent:
+            if not hashes.isdisjoint(each.hashes):
+                repeated = each
+                break
         if not scan.is_dead and repeated is not None:  # they may repeat since before that burst
             scan.at_us, scan.look_us, scan.unseen = repeated.at_us, repeated.look_us, repeated.unseen
         is_doubtful = len(hashes) < packed.frames or self._is_doubtful(packed, row, scan)

@@ -144,7 +144,7 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
         """Whether a model may not have answered for some frame; False: all answered."""
         if self.columns is None:
             return True
-        return any(isinstance(kept, int) for kept in self.columns) and b"null" in _inflated(self.rest)
+        return 0 in self.columns and b"null" in _inflated(self.rest)
 
     def decision_record(self) -> list[Judgement] | None:
         """The decision record, if it is stored."""

@@ -9,12 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sqlalchemy import Connection, Engine, insert, update
+from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from server.domain.errors import Unprocessable
 from server.domain.keeping import Erasure
 from server.domain.times.clock import Clock
-from server.store.bursts import count_rewriting, delete_held, find_bursts, held_numbers, longest_us, meeting
+from server.store.bursts import (
+    burst_times,
+    count_rewriting,
+    delete_held,
+    delete_numbered,
+    held_numbers,
+    longest_us,
+    meeting,
+    unreadable_numbers,
+)
 from server.store.engine import reading, writing
 from server.store.event_rows import spell_out
 from server.store.people.audit import add_line
@@ -24,7 +33,7 @@ from server.store.retention.gone import ERASURES, erasure_of
 from server.store.retention.leaving import overwriting
 from server.store.retention.slices import Region, remove_within, slices
 from server.store.rows import Versions
-from server.store.schema import erasures
+from server.store.schema import checkpoints, erasures
 
 _ROUNDS = 100
 
@@ -52,7 +61,7 @@ def ask(
     if until_us > now_us:
         raise Unprocessable("an erasure ends in the past: bursts of its time are not accepted any more")
     with writing(engine, lock=f"{site}/{camera}") as connection:
-        since_us, until_us = _whole_bursts(connection, versions, site, camera, since_us, until_us)
+        since_us, until_us = _whole_bursts(connection, site, camera, since_us, until_us)
         count_rewriting(connection, site, camera)
         held = held_numbers(connection, site, camera, since_us, until_us)
         if held:
@@ -108,6 +117,8 @@ def finish(engine: Engine, versions: Versions, clock: Clock, frames: Frames, era
             about = 0 if erasure.keeps_annotated else delete_annotations(connection, erasure, ids)
             _count(connection, erasure, events=delete_events(connection, ids), annotations=about)
         yield
+    with overwriting(engine, lock) as connection:
+        _delete_unreadable(connection, versions, erasure)
     for planned in slices(engine, versions, region):
         left = frames.left_of(erasure.site, erasure.camera, planned.first_us, planned.last_us + 1)
         with overwriting(engine, lock) as connection:
@@ -142,17 +153,33 @@ def _count(connection: Connection, erasure: Erasure, **more: int) -> None:
     connection.execute(update(erasures).where(erasures.c.number == erasure.number).values(values))
 
 
-def _whole_bursts(
-    connection: Connection, versions: Versions, site: str, camera: str, since_us: int, until_us: int
-) -> tuple[int, int]:
+def _delete_unreadable(connection: Connection, versions: Versions, erasure: Erasure) -> None:
+    """Delete the bursts that cannot be read, whatever is to stay: they prove nothing. The note says how many."""
+    stretch = (erasure.site, erasure.camera, erasure.since_us, erasure.until_us)
+    numbers = unreadable_numbers(connection, versions, *stretch)
+    if not numbers:
+        return
+    count_rewriting(connection, erasure.site, erasure.camera)
+    count = delete_numbered(connection, erasure.site, erasure.camera, numbers, spell_out)
+    mine = (checkpoints.c.site == erasure.site, checkpoints.c.camera == erasure.camera)
+    inside = (checkpoints.c.at_us >= erasure.since_us, checkpoints.c.at_us < erasure.until_us)
+    connection.execute(delete(checkpoints).where(*mine, *inside))
+    _count(connection, erasure, bursts=count)
+    said = f"{count} of its bursts could not be read"
+    before = connection.execute(select(erasures.c.note).where(erasures.c.number == erasure.number)).scalar_one()
+    note = said if before is None else f"{before}; {said}"
+    connection.execute(update(erasures).where(erasures.c.number == erasure.number).values(note=note))
+
+
+def _whole_bursts(connection: Connection, site: str, camera: str, since_us: int, until_us: int) -> tuple[int, int]:
     """The stretch, with the whole of each burst that has a frame in it or overlaps such a burst."""
     span_us = longest_us(connection, site, camera)
     for _ in range(_ROUNDS):
         before = since_us, until_us
         for border_us in before:
             across = meeting(span_us, border_us, border_us)
-            for burst in find_bursts(connection, versions, site, camera, across, with_held=False):
-                since_us, until_us = min(since_us, burst.first_at_us), max(until_us, burst.last_at_us + 1)
+            for first_us, last_us in burst_times(connection, site, camera, across):
+                since_us, until_us = min(since_us, first_us), max(until_us, last_us + 1)
         if (since_us, until_us) == before:
             return before
     raise Unprocessable("bursts overlap without end there: choose a stretch that begins and ends between two bursts")

@@ -15,13 +15,15 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from sqlalchemy import Column, Connection, Engine, Row, Select, delete, insert, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Row, Select, delete, insert, select, update
 
 from policies.fold import State, encode_state
 from server.domain.errors import SectorwatchError
 from server.domain.folding.refold import steps
 from server.domain.records import BurstFacts, Checkpoint
 from server.store.bursts import (
+    Times,
+    burst_times,
     count_rewriting,
     delete_bursts,
     delete_held,
@@ -108,8 +110,8 @@ def next_run(connection: Connection, versions: Versions, region: Region, place_u
     limit = AT_ONCE
     while True:
         page = _page(connection, versions, region, place_us, limit + 1)
-        is_last = len(page) <= limit or page[-1].first_at_us >= region.until_us
-        run, stayed = _run(page, region, is_whole=len(page) <= limit)
+        is_last = len(page) <= limit
+        run, stayed = _run(page, region, is_whole=is_last)
         if run or is_last or limit > _MOST:
             return run
         if stayed == len(page) and page[-1].first_at_us > place_us:
@@ -179,7 +181,7 @@ def remove_within(connection: Connection, versions: Versions, region: Region, pl
     inside = checkpoints.c.at_us.between(planned.first_us, planned.last_us)
     connection.execute(delete(checkpoints).where(*mine, inside))
     _move_head(connection, region, planned)
-    _note(connection, versions, region, planned)
+    _note(connection, region, planned)
     if region.is_border:
         move_border(connection, (site, camera), keeping.c.bursts_from_us, planned.last_us + 1)
         count += delete_held(connection, site, camera, _OLDEST_US, planned.last_us + 1, spell_out)
@@ -211,17 +213,17 @@ def _move_head(connection: Connection, region: Region, planned: Slice) -> None:
     )
 
 
-def _note(connection: Connection, versions: Versions, region: Region, planned: Slice) -> None:
+def _note(connection: Connection, region: Region, planned: Slice) -> None:
     """Write the stretch that is gone, made one with those that it touches: no burst lies between them."""
     from_us: int | None = planned.first_us
     until_us, state = planned.last_us + 1, planned.state
     before, after = _neighbours(connection, region, planned)
-    if before is not None and not _is_burst_between(connection, versions, region, before.until_us, planned.first_us):
+    if before is not None and not _is_burst_between(connection, region, before.until_us, planned.first_us):
         from_us = before.from_us
         connection.execute(delete(removals).where(removals.c.number == before.number))
-    elif region.is_border and not _is_burst_between(connection, versions, region, _OLDEST_US, planned.first_us):
+    elif region.is_border and not _is_burst_between(connection, region, _OLDEST_US, planned.first_us):
         from_us = None
-    if after is not None and not _is_burst_between(connection, versions, region, until_us, after.from_us):
+    if after is not None and not _is_burst_between(connection, region, until_us, after.from_us):
         until_us, state = after.until_us, after.state
         connection.execute(delete(removals).where(removals.c.number == after.number))
     row = {"site": region.site, "camera": region.camera, "from_us": from_us, "until_us": until_us, "state": state}
@@ -242,19 +244,24 @@ def _first(connection: Connection, query: Select[Any]) -> Row[Any] | None:
     return connection.execute(query).one_or_none()
 
 
-def _is_burst_between(connection: Connection, versions: Versions, region: Region, since_us: int, until_us: int) -> bool:
-    found = _page(connection, versions, region, since_us, 1)
-    return bool(found) and found[0].first_at_us < until_us
+def _is_burst_between(connection: Connection, region: Region, since_us: int, until_us: int) -> bool:
+    def between(times: Times) -> tuple[ColumnElement[bool], ...]:
+        return times.first_at_us >= since_us, times.first_at_us < until_us
+
+    return bool(burst_times(connection, region.site, region.camera, between, 1))
 
 
 def _page(connection: Connection, versions: Versions, region: Region, place_us: int, limit: int) -> list[BurstFacts]:
-    """The region's camera's folded bursts that begin at `place_us` or later, in order."""
+    """The camera's folded bursts that begin in the region at `place_us` or later, in order.
+
+    No burst after the region is read: it may be damaged.
+    """
     return find_bursts(
         connection,
         versions,
         region.site,
         region.camera,
-        lambda times: (times.first_at_us >= place_us,),
+        lambda times: (times.first_at_us >= place_us, times.first_at_us < region.until_us),
         limit=limit,
         with_held=False,
     )

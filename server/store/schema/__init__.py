@@ -21,6 +21,7 @@ from server.store.schema.events import (
     origins,
     outbox,
 )
+from server.store.schema.fleet import generations, replicas
 from server.store.schema.old_bursts import bursts, decisions, observations
 from server.store.schema.people import attempts, audit, grants, policy_versions, sessions, signing_keys, users
 from server.store.schema.upkeep import (
@@ -54,6 +55,7 @@ __all__ = [
     "erasures",
     "events",
     "frame_sites",
+    "generations",
     "gone_frames",
     "grants",
     "heartbeats",
@@ -69,6 +71,7 @@ __all__ = [
     "policies",
     "policy_versions",
     "removals",
+    "replicas",
     "sessions",
     "signing_keys",
     "space_samples",

@@ -186,6 +186,7 @@ notices = Table(
     Column("ensemble", Key, nullable=False, comment="Digest of the ensemble."),
     Column("models", Text, nullable=False, comment="Names of its models, separated by commas."),
     Column("detail", Text, nullable=False, comment="Cause, as text."),
+    Column("instance", Key, comment="The replica whose notice it is; null: from before replicas had names."),
     CheckConstraint("what IN ('serves', 'unapproved', 'approved', 'refused')", name="what"),
     Index("ix_notices_seq", "seq", unique=True),
     comment="Notices about the server, announced like events. Rows are only added.",

@@ -29,7 +29,7 @@ def toml(key: str, address: str, *, url: str = "http://127.0.0.1:9", token: str 
     quoted = address.replace("\\", "\\\\").replace('"', '\\"').replace("\t", "\\t")
     return (
         f'site = "yard"\nstate_dir = "state"\n[server]\nurl = "{url}"\ntoken = "{token}"\nconnect_timeout_s = 1.0\n'
-        f'[[cameras]]\nname = "gate"\ntimeout_s = 1.0\n{key} = "{quoted}"\n'
+        f'[[cameras]]\nname = "gate"\ntimeout_s = 1.0\nburst = {{ frames = 1 }}\n{key} = "{quoted}"\n'
     )
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from camera_agent.imaging import jpeg_edges as agent_edges
 from camera_agent.imaging.frame import DamagedPicture, FrameFormat
 from camera_agent.imaging.pillow import encode_bytes
-from server.domain import jpeg_edges as server_edges
+from server.domain.pictures import jpeg_edges as server_edges
 from server.domain.pictures.image_info import size_of
 from tests import odd_jpegs, odd_metadata
 

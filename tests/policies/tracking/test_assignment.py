@@ -38,3 +38,26 @@ def test_what_costs_nothing_or_more_is_left_alone():
 def test_no_rows_or_no_columns_is_no_assignment():
     assert assign([]) == []
     assert assign([[], []]) == [None, None]
+
+
+@given(st.lists(matrices.filter(lambda costs: len({c for row in costs for c in row}) > 1), min_size=2, max_size=4))
+def test_who_contends_with_nobody_else_is_assigned_as_if_alone(parts):
+    """No two costs are equal."""
+    distinct = [
+        [[cost + (number * 100 + i * 10 + j + 1) / 1e4 for j, cost in enumerate(row)] for i, row in enumerate(costs)]
+        for number, costs in enumerate(parts)
+    ]
+    width = sum(len(costs[0]) for costs in distinct)
+    whole, expected, left = [], [], 0
+    for costs in distinct:
+        for row, column in zip(costs, assign(costs), strict=True):
+            whole.append([1.0] * left + row + [1.0] * (width - left - len(row)))
+            expected.append(None if column is None else left + column)
+        left += len(costs[0])
+    assert assign(whole) == expected
+
+
+def test_of_equally_good_assignments_the_one_of_all_rows_together_is_given():
+    """Logs of earlier versions hold it."""
+    costs = [[1.0, 1.0, 1.0, 0.0], [-3, 0, 0.5, -4], [1.0, -3, 0, -2], [0, -3, -1, -1], [-2, -4, 0, 0.5]]
+    assert assign(costs) == [None, 3, 1, 2, 0]

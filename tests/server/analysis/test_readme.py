@@ -23,7 +23,7 @@ ANALYSES = {"replay", "compare", "explain", "verify", "annotate", "tune", "nuisa
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder of the examples, which holds a changed policy."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("server.commands.folding.processors", lambda: 1)
+    monkeypatch.setattr("server.commands.folding.default_processes", lambda: 1)
     (tmp_path / "changed.toml").write_text(f'sensitivity = {{ rule = "any" }}\n{YARD}', encoding="utf-8")
     return tmp_path
 

@@ -17,8 +17,6 @@ from policies.observation import Prediction
 from server.__main__ import command
 from server.domain.keeping import DAY_US
 from server.serving.machine import this_machine
-from server.serving.selection import choose
-from server.settings import ServerSettings
 from server.store import open_store
 from server.store.retention import erasure
 from server.store.schema import space_samples
@@ -28,6 +26,7 @@ from tests.server import new_sqlite
 from tests.server.ensemble.others import folder_of, network
 from tests.server.scenes import START_US, Yard, burst, there_and_back
 from tests.server.store.test_damage import leaves_of, overwrite
+from tests.server.swaps import chosen
 from tests.stand_ins import ManualClock, ScriptedEnsemble
 
 FAR_FUTURE_US = 4_000_000_000_000_000
@@ -148,7 +147,7 @@ def test_what_the_models_cannot_do_of_a_policy_is_a_warning(folder: Path, monkey
 
 
 def test_models_that_were_swapped_in_are_the_ones_that_are_checked_and_named(folder: Path):
-    choose(["yolov3-tiny"], ServerSettings(data_dir=folder, models=("hog-people", "frame-change")))
+    chosen(folder, ["yolov3-tiny"], instead_of=["hog-people", "frame-change"])
     result = doctor()
     assert "swapped in since the settings were written: yolov3-tiny" in "".join(lines(result, "warn"))
     assert lines(result, "fail") == ["fail  model      yolov3-tiny: no weights yet"]

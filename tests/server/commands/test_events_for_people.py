@@ -374,6 +374,42 @@ def test_the_help_says_what_a_time_without_a_zone_means() -> None:
     assert "yesterday 18:00" in shown
 
 
+def test_the_newest_lines_are_shown_and_it_says_so(
+    walked: Yard, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shown(*arguments: str) -> tuple[list[str], str]:
+        result = CliRunner().invoke(command, ["events", *arguments, "--database", database_url])
+        assert result.exit_code == 0, result.output
+        return result.stdout.splitlines(), result.stderr
+
+    (heading, *whole), note = shown()
+    assert len(whole) == 4
+    assert note == ""
+    for last in (1, 3):
+        lines, note = shown("--last", str(last))
+        assert lines == [heading, *whole[-last:]]
+        assert note == f"the newest {last} lines; --since or --last shows more\n"
+    assert shown("--last", "4") == ([heading, *whole], "")
+    full, note = shown("--full", "--last", "2")
+    assert full == shown("--full")[0][-2:]
+    assert note
+    moved, note = shown("--kind", "entered", "--last", "1")
+    assert [line[:8] for line in moved[1:]] == ["08:00:10"]
+    assert note
+    monkeypatch.setattr(events, "NEWEST", 2)
+    assert shown()[0] == [heading, *whole[-2:]]
+    assert shown("--since", "yesterday") == ([heading, *whole], "")
+    every = [logged for logged in walked.store.begun() if not logged.is_withdrawn]
+    assert len(shown("--json")[0]) == len(every) > 2
+
+
+@pytest.mark.parametrize("other", ["--json", "--follow"])
+def test_last_goes_with_lines_of_the_past_alone(walked: Yard, database_url: str, other: str) -> None:
+    result = CliRunner().invoke(command, ["events", "--last", "3", other, "--database", database_url])
+    assert result.exit_code == 2
+    assert "--last counts lines of the past" in result.output
+
+
 def microsecond_order(events: list[Event]) -> bool:
     return all(microseconds(a.started_at) <= microseconds(b.started_at) for a, b in pairwise(events))
 

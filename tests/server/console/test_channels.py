@@ -136,6 +136,17 @@ def test_a_failing_channel_says_why_and_can_be_tried_at_once(app: Flask, anna: F
     assert dispatcher.drain_once() == 1
 
 
+def test_a_channel_is_forgotten_by_button_once_it_is_paused(app: Flask, anna: FlaskClient) -> None:
+    assert "Not forgotten" in press(anna, "phone/forget").text
+    assert press(anna, "fone/forget").status_code == 404
+    press(anna, "phone/pause")
+    assert "Forget phone" in anna.get("/channels").text
+    assert "Channel <code>phone</code> is forgotten" in press(anna, "phone/forget").text
+    store = runtime_of(app).store
+    assert "phone" not in {state.name for state in store.channel_states()}
+    assert store.letters.page("phone") == []
+
+
 def test_who_reads_every_site_looks_and_does_not_change(app: Flask) -> None:
     add_user(app, "vera", {"*": "viewer"})
     vera = browser(app, "vera")
@@ -143,7 +154,7 @@ def test_who_reads_every_site_looks_and_does_not_change(app: Flask) -> None:
     assert page.status_code == 200
     assert 'action="/channels/' not in page.text
     token = csrf_token(vera, "/channels")
-    for path in ("pause", "resume", "test", "resend", "drop"):
+    for path in ("pause", "resume", "test", "resend", "drop", "forget"):
         assert vera.post(f"/channels/phone/{path}", data={"csrf_token": token}).status_code == 403
     assert len(store_of(app).letters.page()) == 2
 

@@ -191,4 +191,4 @@ def test_the_page_asks_the_database_few_questions(app: Flask) -> None:
     client.get("/ensemble?site=north-yard")
     event.remove(runtime_of(app).store._engine, "before_cursor_execute", note)
     questions = [statement for statement in asked if statement.startswith("SELECT")]
-    assert len(questions) <= 6, questions
+    assert len(questions) <= 7, questions

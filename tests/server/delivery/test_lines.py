@@ -106,7 +106,9 @@ def test_a_notice_says_when_what_and_of_which_models() -> None:
         "ensemble": "e" * 64,
         "models": ["a", "b"],
         "detail": "a says `cat` instead of `person`",
+        "instance": None,
     }
+    assert "unapproved instance=north ensemble=" in notice_line(replace(NOTICE, instance="north"))
 
 
 def test_notices_of_other_facts_have_other_ids_and_no_kind_of_an_event() -> None:

@@ -14,7 +14,6 @@ from server.catalogue import read_lock
 from server.domain.errors import ConfigurationError, Conflict
 from server.ensemble import load_ensemble
 from server.serving.loading import load
-from server.serving.selection import chosen_models
 from server.serving.service import Swap
 from server.settings import ServerSettings
 from tests.server.swaps import joined
@@ -89,7 +88,7 @@ def test_the_command_of_that_line_renews_the_lock(settings: ServerSettings, lock
     renewed = run(*renew[1:])
     assert renewed.exit_code == 0, renewed.output
     locked = ServerSettings(data_dir=settings.data_dir, models=settings.models, lock=lock)
-    assert load(locked, chosen_models(locked)).ensemble.ensemble_info.ensemble == read_lock(lock).digest
+    assert load(locked, SWAPPED_IN).ensemble.ensemble_info.ensemble == read_lock(lock).digest
     assert run("models", "check", *SWAPPED_IN).exit_code == 0
 
 

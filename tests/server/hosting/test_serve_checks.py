@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 from server.__main__ import command
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.hosting.listening import listener
-from server.serving.selection import choose, chosen_models
-from server.settings import ServerSettings, described
+from server.settings import described
 from tests.server.launched import PATIENCE_S, ROOT, Running
+from tests.server.swaps import chosen
 from tests.server.web_client import SITE, BrightnessEnsemble, body, envelope, jpeg, make_app
 
 pytestmark = pytest.mark.usefixtures("own_folder")
@@ -153,26 +153,11 @@ def test_a_choice_of_models_that_cannot_be_read_is_one_line(tmp_path: Path) -> N
     assert_one_line(serve(), 78, "the models last swapped in, cannot be read")
 
 
-def test_a_choice_of_models_that_the_disk_does_not_take_leaves_the_one_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = ServerSettings(data_dir=tmp_path, models=("hog-people",))
-    choose(["hog-people-small"], settings)
-
-    def full(_file: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(ConfigurationError, match="No space left on device"):
-        choose(["frame-change"], settings)
-    assert chosen_models(settings) == ("hog-people-small",)
-
-
 def test_the_weights_of_the_models_last_swapped_in_are_what_is_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECTORWATCH_MODELS", "frame-change")
-    choose(["efficientnet-lite0"], ServerSettings(data_dir=tmp_path, models=("frame-change",)))
+    chosen(tmp_path, ["efficientnet-lite0"], instead_of=["frame-change"])
     assert_one_line(serve(), 78, "no weights yet for efficientnet-lite0")
 
 

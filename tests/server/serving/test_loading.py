@@ -14,6 +14,7 @@ from server.domain.errors import ConfigurationError
 from server.serving.loading import usable_cards
 from server.settings import ServerSettings
 from tests.server.ensemble.others import folder_of, network
+from tests.server.swaps import joined
 
 
 @pytest.fixture
@@ -53,12 +54,19 @@ def test_the_server_starts_with_the_others_and_the_log_names_the_broken_one(
     settings: ServerSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     runtime = runtime_of(create_app(settings, channels=[]))
-    assert runtime.first_models is not None
+    runtime.store.upgrade()
+    failed: list[Exception] = []
     with caplog.at_level(logging.ERROR):
-        assert runtime.first_models() == ("good",)
-    [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert (record.message, vars(record)["model"]) == ("model not served: its card cannot be used", "bad")
-    runtime.store.close()
+        runtime.start(on_failure=failed.append)
+        joined(runtime, "sectorwatch-loading")
+    served, _before = runtime.service.in_service()
+    runtime.stop()
+    assert failed == []
+    assert served is not None
+    assert served.models == ("good",)
+    [record] = [record for record in caplog.records if record.message.startswith("model not served")]
+    assert (record.levelname, vars(record)["model"]) == ("ERROR", "bad")
+    assert record.message == "model not served: its card cannot be used"
 
 
 def test_the_cards_that_are_shown_do_not_fail_for_a_broken_one_beside_them(settings: ServerSettings) -> None:

@@ -148,6 +148,32 @@ def test_a_channel_knows_how_long_its_oldest_announcement_waits(yard: Yard) -> N
     assert (found.backlog, found.oldest_us, found.claimed_by) == (0, None, None)
 
 
+def test_an_announcement_that_fails_after_its_event_was_erased_leaves_no_letter(yard: Yard) -> None:
+    outgoing = claimed(yard.store)
+    yard.store.retention.erase("yard", "gate", START_US - 1, yard.clock() - 1, author="anna")
+    for each in outgoing:
+        yard.store.letters.add("phone", each, "HTTP 500: what it was sent")
+    assert yard.store.letters.page("phone") == []
+
+
+def test_the_log_knows_events_by_the_first_digits_of_their_ids(yard: Yard) -> None:
+    ids = [logged.event.id for logged in yard.store.events()]
+    asked = {ids[0], ids[1][:12], "0" * 12, "f" * 32}
+    assert yard.store.kept_events(asked) == {ids[0], ids[1][:12]}
+    yard.store.retention.erase("yard", "gate", START_US - 1, yard.clock() - 1, author="anna")
+    assert yard.store.kept_events(asked) == frozenset()
+
+
+def test_what_a_channel_remembers_is_amended_only_while_nobody_sends(yard: Yard) -> None:
+    assert yard.store.hold("phone", "ours", LEASE_US)
+    assert yard.store.remember("phone", "ours", "all")
+    assert not yard.store.amend_memory("phone", "all", "less")
+    yard.store.let_go("phone", "ours")
+    assert not yard.store.amend_memory("phone", "other", "less")
+    assert yard.store.amend_memory("phone", "all", "less")
+    assert yard.store.memory("phone") == "less"
+
+
 def test_what_is_erased_before_it_was_sent_waits_no_more_and_its_letters_go(yard: Yard) -> None:
     first, *_ = claimed(yard.store)
     yard.store.letters.add("phone", first, "Undeliverable: no")

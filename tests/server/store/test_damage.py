@@ -384,10 +384,40 @@ def test_a_database_that_was_cut_off_is_damaged(size: int, long_yard: Yard) -> N
         long_yard.store.events()
 
 
+@pytest.mark.parametrize("keeps_annotated", [False, True])
+@pytest.mark.parametrize("number", [1, 4, 5])
 @pytest.mark.parametrize("damage", ["record = x'00'", "record = 'no bytes'", "context = 99"])
-@pytest.mark.parametrize("keep", [Keep(observations_days=10 / 86_400), Keep(observations_days=0, max_bytes=1)])
+def test_a_stretch_with_a_damaged_record_is_erased_whole_and_its_note_says_so(
+    damage: str, number: int, keeps_annotated: bool, long_yard: Yard
+) -> None:
+    long_yard.clock.now_us = START_US + 200_000_000
+    with closing(sqlite3.connect(file_of(long_yard.store))) as connection:
+        connection.execute(f"UPDATE burst_records SET {damage} WHERE number IN ({number}, 9)")
+        connection.commit()
+        (total,) = connection.execute("SELECT count(*) FROM burst_records").fetchone()
+    stretch = (START_US, START_US + 10_000_000)
+    done = long_yard.store.retention.erase(
+        "yard", "gate", *stretch, author="ann", note="asked", keeps_annotated=keeps_annotated
+    )
+    assert done.finished_at_us is not None
+    assert done.note == "asked; 1 of its bursts could not be read"
+    with closing(sqlite3.connect(file_of(long_yard.store))) as connection:
+        first_us, left = connection.execute("SELECT min(first_at_us), count(*) FROM burst_records").fetchone()
+    assert first_us >= stretch[1], "nothing of the stretch is left"
+    assert done.bursts == total - left == 5
+    assert all(not done.covers(event) for event in told(long_yard.store))
+    with pytest.raises(DatabaseDamaged, match="record 9"):
+        list(long_yard.store.history("yard", "gate"))
+
+
+@pytest.mark.parametrize("damage", ["record = x'00'", "record = 'no bytes'", "context = 99"])
+@pytest.mark.parametrize(
+    ("keep", "failed"),
+    [(Keep(observations_days=10 / 86_400), ["gate"]), (Keep(max_bytes=1), [])],
+    ids=["in what goes", "behind what goes"],
+)
 def test_a_damaged_record_of_one_camera_is_logged_and_the_other_cameras_are_swept(
-    keep: Keep, damage: str, long_yard: Yard, caplog: pytest.LogCaptureFixture
+    keep: Keep, failed: list[str], damage: str, long_yard: Yard, caplog: pytest.LogCaptureFixture
 ) -> None:
     long_yard.clock.advance(8000)
     for n in range(10):
@@ -400,7 +430,7 @@ def test_a_damaged_record_of_one_camera_is_logged_and_the_other_cameras_are_swep
     assert swept.bursts > 0
     door = list(long_yard.store.history("yard", "door"))
     assert 0 < len(door) < 20
-    assert [record.camera for record in caplog.records if record.message == "retention failed"] == ["gate"]
+    assert [record.camera for record in caplog.records if record.message == "retention failed"] == failed
     with pytest.raises(DatabaseDamaged, match="burst record 2 "):
         list(long_yard.store.history("yard", "gate"))
 

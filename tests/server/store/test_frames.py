@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,9 +24,10 @@ from server.domain.pictures.kept_frames import Picture
 from server.frames import FrameKeeper, folder, names, open_place
 from server.store import Store, open_store
 from server.store.engine import _writers
-from server.store.retention import frame_limits, frames
+from server.store.retention import Place, frame_limits, frames
 from server.store.schema import counters, frame_sites, leaving_frames
-from tests.server import new_sqlite
+from tests.server import new_sqlite, pasts
+from tests.server.pasts import Past
 from tests.server.scenes import START_US, Yard, across, burst
 from tests.server.store.test_store import Interrupted, Interruption
 from tests.stand_ins import ManualClock
@@ -38,18 +39,36 @@ ALL = Keep(frames=KeepFrames("all"))
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def past() -> Past:
+    return Past("pictured", _walk)
+
+
+def _walk(url: str, folder: Path) -> None:
+    clock = ManualClock(START_US + 3600 * SECOND)
+    with closing(open_store(url, clock, open_place(str(folder / "frames")))) as store:
+        yard = Yard(folder / "sites", store, clock)
+        for one in yard.walked(across, 40):
+            take(yard, one)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, database_url: str, past: Past) -> Path:
+    """The folder of the pictures that the past has left."""
+    shutil.copytree(pasts.files_of(past, pasts.engine_of(database_url)) / "frames", tmp_path / "frames")
     return tmp_path / "frames"
 
 
 @pytest.fixture
-def yard(tmp_path: Path, database_url: str, clock: ManualClock, pictures: Path) -> Yard:
-    """A yard in which somebody walks across from 2 to 18 s; the server keeps its pictures in a folder."""
-    store = open_store(database_url, clock, open_place(str(pictures)))
-    store.upgrade()
+def place(pictures: Path) -> Place:
+    return open_place(str(pictures))
+
+
+@pytest.fixture
+def yard(tmp_path: Path, store: Store, clock: ManualClock) -> Yard:
+    """A yard in which somebody walked across from 2 to 18 s; the server keeps its pictures in a folder."""
     yard = Yard(tmp_path / "sites", store, clock)
-    for one in yard.walked(across, 40):
-        take(yard, one)
+    yard.walked(across, 40)  # its ensemble knows the pictures
+    store.frames.own()  # as one does with a copy
     return yard
 
 
@@ -466,8 +485,9 @@ def test_two_databases_never_delete_each_others_pictures(
 
 
 def test_a_copy_of_a_database_neither_keeps_nor_deletes_the_pictures_of_the_original(
-    tmp_path: Path, pictures: Path, clock: ManualClock
+    tmp_path: Path, clock: ManualClock
 ) -> None:
+    pictures = tmp_path / "frames"
     original, elsewhere = tmp_path / "original.sqlite", tmp_path / "copy.sqlite"
     first = sqlite_yard(original, clock, pictures)
     for one in first.walked(across, 4):
@@ -495,8 +515,9 @@ def sqlite_yard(file: Path, clock: ManualClock, pictures: Path) -> Yard:
 
 
 def test_a_backup_in_the_place_of_its_database_keeps_its_pictures_and_a_lost_number_is_noticed(
-    tmp_path: Path, pictures: Path, clock: ManualClock
+    tmp_path: Path, clock: ManualClock
 ) -> None:
+    pictures = tmp_path / "frames"
     yard = sqlite_yard(tmp_path / "one.sqlite", clock, pictures)
     for one in yard.walked(across, 4):
         take(yard, one)

@@ -24,6 +24,7 @@ from server.store.retention import erasure, slices, space
 from server.store.retention import events as kept_events
 from server.store.retention.limits import BURST_BYTES, EVENT_BYTES
 from server.store.schema import burst_records, checkpoints, events, panels, removals
+from tests.server.pasts import Past
 from tests.server.scenes import START_US, Yard, across, burst, there_and_back
 from tests.server.store.test_conversion import age
 from tests.server.store.test_store import Interrupted, Interruption, snapshot
@@ -39,11 +40,23 @@ def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def past() -> Past:
+    return Past("walks", _walk)
+
+
+def _walk(url: str, folder: Path) -> None:
+    clock = ManualClock(START_US + 3600 * SECOND)
+    with closing(open_store(url, clock)) as store:
+        yard = Yard(folder / "sites", store, clock)
+        for one in walks(yard):
+            yard.pipeline.process(one)
+
+
+@pytest.fixture
 def yard(tmp_path: Path, store: Store, clock: ManualClock) -> Yard:
-    """A yard in which somebody walks across, and somebody goes there and back a minute later."""
+    """A yard in which somebody walked across, and somebody went there and back a minute later."""
     yard = Yard(tmp_path / "sites", store, clock)
-    for one in walks(yard):
-        yard.pipeline.process(one)
+    walks(yard)  # its ensemble knows their pictures
     return yard
 
 

@@ -133,11 +133,12 @@ def test_the_history_says_what_served_from_when(runtime: Runtime) -> None:
     models("swap", "c")
     models("rollback")
     lines = models("history").stdout.splitlines()
-    assert [line.split()[1:4] for line in lines] == [
+    assert [line.split()[2:5] for line in lines] == [
         ["serves", "a+b#0", "a,b:"],
         ["serves", "c#0", "c:"],
         ["serves", "a+b#0", "a,b:"],
     ]
+    assert {line.split()[1] for line in lines} == {runtime.settings.replica}
     assert lines[1].endswith("swapped in instead of a+b#0")
     assert models("history", "--limit", "1").stdout.splitlines() == lines[-1:]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable, Iterator, Sequence
+from errno import ENOTEMPTY
 from functools import wraps
 from itertools import chain
 from pathlib import Path
@@ -19,6 +20,7 @@ from server.analysis.exports.notes import kept_notes, watched_notes
 from server.commands.events import in_time
 from server.commands.options import Window, utc
 from server.domain.errors import ConfigurationError
+from server.domain.files.atomic_files import filling
 from server.domain.records import CameraHead, LoggedEvent
 from server.domain.times.clock import now_us
 from server.store import Store
@@ -80,7 +82,7 @@ def _type(words: str) -> tuple[str, ObservationType]:
 def write_camtrap(
     store: Store, folder: Path, subject: str, cameras: Sequence[CameraHead], window: Window, options: PackageOptions
 ) -> None:
-    """Write a package into a new or empty folder, and say what it has."""
+    """Write a package into a new or empty folder, whole or not at all, and say what it has."""
     until_us = window.until_us
     asked = AskedPackage(
         level="event" if subject == "events" else "media",
@@ -96,11 +98,12 @@ def write_camtrap(
         notes={f"{head.site}/{head.camera}": list(_notes(store, head, window)) for head in cameras},
     )
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise ConfigurationError(f"{folder} is not empty: name a new folder")
-        written = write_package(store, folder, asked, chain(_going_on(store, cameras, window), _events(store, window)))
+        with filling(folder) as aside:
+            events = chain(_going_on(store, cameras, window), _events(store, window))
+            written = write_package(store, aside, asked, events)
     except OSError as error:
+        if error.errno == ENOTEMPTY:
+            raise ConfigurationError(f"{folder} is not empty: name a new folder") from None
         raise ConfigurationError(f"cannot write {error.filename or folder}: {error.strerror}") from None
     counts = f"{written.deployments} deployments, {written.media} media, {written.observations} observations"
     click.echo(f"{folder}: {counts}")

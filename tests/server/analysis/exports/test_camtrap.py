@@ -140,6 +140,7 @@ def test_pictures_may_be_named_by_the_server_and_not_copied(store: Store, tmp_pa
 
 def test_a_camera_without_a_place_is_named_with_what_mends_it(store: Store, tmp_path: Path) -> None:
     shown = export(tmp_path, "events")
+    assert not (tmp_path / "package").exists(), "nothing half is left"
     assert shown.exit_code == 1
     assert "give --latitude and --longitude, or write" in shown.stderr
 

@@ -239,6 +239,25 @@ def test_what_is_remembered_has_a_bound(log: list[Announcement]) -> None:
     assert "track-4" not in "".join(name.split("/")[2] + " " for name in known).split()
 
 
+def test_stays_and_presences_of_an_erased_stretch_are_forgotten_and_later_ones_are_not(world: World) -> None:
+    world.drain()
+    world.live(26)
+    world.drain()
+    before = msgspec.json.decode(world.channel.memory)["happenings"]
+    first = of([Announcement(each.seq, "event", each) for each in world.store.events(after_seq=0)], "entered")
+    start_us = microseconds(first.logged.event.started_at)
+    world.store.retention.erase("yard", "gate", start_us, start_us + 1, author="owner")
+    world.drain()
+    after = msgspec.json.decode(world.channel.memory)["happenings"]
+    assert after
+    assert len(after) < len(before)
+    gone = {each["id"] for name, each in before.items() if name not in after}
+    assert not any(gone & set(each.get("stays", ())) for each in after.values())
+    stored = world.store.memory("mqtt")
+    assert stored is not None
+    assert not any(each in stored for each in gone), "nor does the database hold it"
+
+
 def test_frigates_topics_can_be_switched_off(world: World, consumer: Consumer) -> None:
     world.start(frigate=False)
     world.drain()

@@ -54,6 +54,8 @@ class World:
             picture=self.pictures.get,
             local_time=lambda _site: LocalTime(None),
             waiting=lambda: sum(state.backlog for state in self.store.channel_states()),
+            erasures=self.store.retention.erasures,
+            kept_events=self.store.kept_events,
             console_url="https://yard.example",
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -16,6 +16,7 @@ from server.camera_status.reports import CameraReport
 from server.camera_status.status import Condition, SectorState
 from server.delivery.notify.channel import NotifyChannel, make_notify
 from server.delivery.surroundings import Surroundings
+from server.domain.keeping import Erasure
 from server.domain.records import Announcement, LateBurst, LoggedEvent, Notice, Noticed, NoticeGiven, What
 from server.domain.times.local_time import LocalTime
 from server.settings.channels import NotifySettings
@@ -37,6 +38,8 @@ class House:
         self.pictures: dict[str, bytes] = {}
         self.reports: list[CameraReport] = []
         self.console_url = ""
+        self.erasures: list[Erasure] = []
+        self._erased: set[str] = set()
         self.settings = msgspec.convert({"urls": ["env:PHONE"], "picture": False} | settings, NotifySettings)
         self._seq = itertools.count(1)
         self.channel = self.restarted(None)
@@ -58,12 +61,25 @@ class House:
             picture=self.pictures.get,
             local_time=lambda site: self.zone.get(site, OSLO),
             waiting=lambda: 0,
+            erasures=lambda: list(self.erasures),
+            kept_events=self._kept,
             console_url=self.console_url,
         )
 
     def say(self, event: Event, what: What = "event", supersedes: Sequence[str] = ()) -> Event:
         self.channel.send(announcement(next(self._seq), event, what, supersedes))
         return event
+
+    def erase(self, *events: Event) -> None:
+        """Somebody erases the stretches of these events, which takes them out of the log."""
+        self._erased |= {each.id for each in events}
+        for each in events:
+            at_us, number = microseconds(each.started_at), len(self.erasures) + 1
+            stretch = (number, each.site, each.camera, at_us, at_us + 1)
+            self.erasures.append(Erasure(*stretch, False, "owner", None, self.clock(), self.clock(), 1, 1, 0))
+
+    def _kept(self, ids: Collection[str]) -> frozenset[str]:
+        return frozenset(each for each in ids if not any(event_id.startswith(each) for event_id in self._erased))
 
     def notice(self, what: Noticed, detail: str = "says cat") -> None:
         seq = next(self._seq)

@@ -182,7 +182,8 @@ def test_the_form_of_what_is_remembered_stays_readable() -> None:
     )
     memory = decode(text)
     assert memory is not None
-    assert encode(memory) == text
+    new = text.replace('"is_digest":false}', '"is_digest":false,"about":"","counted":[]}')
+    assert encode(memory) == new.replace('"remarks":["r"],', '"remarks":["r"],"remark_ids":{},')
 
 
 def test_a_letter_to_a_url_that_is_no_longer_in_the_settings_is_dropped(

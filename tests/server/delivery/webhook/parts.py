@@ -46,6 +46,8 @@ def surroundings(clock: ManualClock, console_url: str = "") -> Surroundings:
         picture=lambda _sha256: None,
         local_time=lambda _site: LocalTime(),
         waiting=lambda: 0,
+        erasures=lambda: (),
+        kept_events=frozenset,
         console_url=console_url,
     )
 

@@ -7,10 +7,11 @@ import email.utils
 import pytest
 
 from policies.events import instant
-from server.delivery.channel import Answered, Later, Undeliverable
+from server.delivery.channel import Answered, Later, TurnedAway, Undeliverable
 from server.delivery.dispatcher import Dispatcher
-from server.delivery.sender import LONGEST_PAUSE_S
+from server.delivery.sender import LONGEST_PAUSE_S, TURNED_AWAY_S
 from server.delivery.webhook.exchange import MOST_ANSWER_BYTES, NoAnswer
+from server.domain.times.clock import SECOND_US
 from tests.server.delivery.webhook.parts import announced, channel, drained, ids
 from tests.server.delivery.webhook.receiver import Answer, Receiver
 from tests.server.scenes import START_US, Yard
@@ -27,7 +28,8 @@ def test_every_success_is_delivery(receiver: Receiver, status: int) -> None:
 @pytest.mark.parametrize(
     ("status", "means"),
     [
-        *((status, Undeliverable) for status in (301, 302, 304, 307, 308, 400, 401, 403, 404, 409, 410, 413, 422)),
+        *((status, Undeliverable) for status in (301, 302, 304, 307, 308, 400, 409, 413, 422)),
+        *((status, TurnedAway) for status in (401, 403, 404, 405, 407, 410)),
         *((status, Later) for status in (408, 425, 429, 502, 503, 504)),
         *((status, Answered) for status in (500, 501, 505, 599)),
     ],
@@ -53,7 +55,7 @@ def test_the_text_of_a_refusal_has_the_begin_of_the_answer_without_our_secrets(
     monkeypatch.setenv("HOOK_URL", receiver.url + "/T0p-Secret?key=open-sesame")
     monkeypatch.setenv("HOOK_TOKEN", "Bearer hush-hush-hush")
     receiver.say = lambda received: Answer(403, f"{received.path} {received.headers['x-key']} is\nwrong".encode() * 99)
-    with pytest.raises(Undeliverable) as error:
+    with pytest.raises(TurnedAway) as error:
         channel("env:HOOK_URL", headers={"X-Key": "env:HOOK_TOKEN"}).send(announced())
     assert "HTTP 403 Forbidden: *** *** is wrong" in str(error.value)
     assert not any(secret in str(error.value) for secret in ("T0p-Secret", "sesame", "hush"))
@@ -102,6 +104,51 @@ def test_a_proxy_without_its_receiver_behind_it_makes_no_dead_letters(walked_yar
         walked_yard.clock.advance(300)
     assert len(receiver.received) == 20
     assert walked_yard.store.letters.page() == []
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_receiver_that_is_set_up_anew_within_three_days_gets_all_and_nothing_is_a_dead_letter(
+    walked_yard: Yard, receiver: Receiver, status: int
+) -> None:
+    receiver.say = lambda _: Answer(status)
+    clock = walked_yard.clock
+    dispatcher = Dispatcher(walked_yard.store, [channel(receiver.url, clock)], monotonic=lambda: clock() / SECOND_US)
+    for _ in range(round(TURNED_AWAY_S / 3600) - 1):
+        drained(dispatcher)
+        clock.advance(3600)
+    (state,) = walked_yard.store.channel_states()
+    assert (state.paused_at_us, state.dead_letters) == (None, 0)
+    assert f"HTTP {status}" in (state.error or "")
+    receiver.say = lambda _: Answer()
+    sent = len(receiver.received)
+    drained(dispatcher)
+    assert receiver.ids[sent:] == ids(walked_yard.store)
+
+
+@pytest.mark.parametrize(("status", "hours"), [(403, TURNED_AWAY_S / 3600), (410, 0)])
+def test_a_receiver_that_turns_us_away_for_good_pauses_the_channel_which_says_why(
+    walked_yard: Yard, receiver: Receiver, status: int, hours: float
+) -> None:
+    receiver.say = lambda _: Answer(status)
+    clock = walked_yard.clock
+    dispatcher = Dispatcher(walked_yard.store, [channel(receiver.url, clock)], monotonic=lambda: clock() / SECOND_US)
+    drained(dispatcher)
+    clock.advance(hours * 3600)
+    drained(dispatcher)
+    clock.advance(3600)
+    count = len(receiver.received)
+    drained(dispatcher)
+    assert len(receiver.received) == count, "it is paused"
+    (state,) = walked_yard.store.channel_states()
+    assert state.paused_at_us is not None
+    assert state.error is not None
+    assert state.error.startswith("paused by the server: TurnedAway: http://127.0.0.1")
+    assert f"HTTP {status}" in state.error
+    assert state.dead_letters == 0
+    receiver.say = lambda _: Answer()
+    walked_yard.store.resume("hook")
+    drained(dispatcher)
+    assert receiver.ids[count:] == ids(walked_yard.store)
 
 
 TRICKLES = {

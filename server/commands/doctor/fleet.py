@@ -1,0 +1,30 @@
+"""Checks of the servers on the database: each is to serve the same ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from server.commands.doctor.finding import Finding
+from server.commands.options import standing_of
+from server.domain.fleet import state_of
+from server.settings import ServerSettings
+
+_STEPS = {
+    "swaps": "look again in a minute: sectorwatch models status",
+    "not ready": "give it the models that the others have, or stop it",
+    "gone": "start it again, or leave it: nobody waits for it, and a day after its last sign of life it is forgotten",
+}
+
+
+def replicas(settings: ServerSettings) -> Iterator[Finding]:
+    """Checks that the servers on the database serve what all are to serve; `database` reports one that is silent."""
+    standing = standing_of(settings)
+    if standing is None:
+        return
+    for replica in standing.replicas:
+        state, what = state_of(replica, standing)
+        if state in ("serves", "starting"):
+            yield Finding("ok", "replicas", f"{replica.name} {state}: {what}")
+        else:
+            level = "fail" if state == "not ready" else "warn"
+            yield Finding(level, "replicas", f"{replica.name}: {state}: {what}", _STEPS[state])

@@ -1,0 +1,131 @@
+"""The fleet: all server processes on one database, its replicas, and the ensemble that all of them are to serve."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from server.domain.times.clock import SECOND_US
+
+BEAT_S = 5.0
+"""How often a replica says that it lives."""
+
+GONE_AFTER_US = 20 * SECOND_US
+"""A replica that has not said so for this long is gone: nobody waits for it."""
+
+Stage = Literal["asked", "wanted", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One choice of the ensemble, for all replicas. The newest one that is `wanted` is in force.
+
+    `instead_of` are the models of the settings at that time, `instance` is the replica that was asked, of this release
+    of Sectorwatch. `detail` says why it was refused.
+    """
+
+    number: int
+    models: tuple[str, ...]
+    ensemble: str
+    instead_of: tuple[str, ...]
+    author: str
+    instance: str
+    release: str
+    asked_at_us: int
+    stage: Stage
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a generation comes from: the replica, its release of Sectorwatch, the models of its settings."""
+
+    instance: str
+    release: str
+    instead_of: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """What one server process says of itself. `run` differs for each start of it.
+
+    It serves `ensemble` of `generation` (None: nothing yet). `answered` is the newest generation that it has loaded
+    and checked, or refused with `fault`.
+    """
+
+    name: str
+    run: str
+    started_at_us: int
+    seen_at_us: int
+    generation: int | None
+    ensemble: str | None
+    models: tuple[str, ...]
+    answered: int | None
+    fault: str | None
+
+    def is_live(self, now_us: int) -> bool:
+        return now_us - self.seen_at_us < GONE_AFTER_US
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The fleet at one instant: the generation in force, the one that is just asked for, and the replicas by name."""
+
+    wanted: Generation | None
+    asked: Generation | None
+    replicas: tuple[Replica, ...]
+    now_us: int
+
+    def others(self, name: str) -> tuple[Replica, ...]:
+        """The live replicas beside this one."""
+        return tuple(each for each in self.replicas if each.name != name and each.is_live(self.now_us))
+
+
+ReplicaState = Literal["serves", "starting", "swaps", "not ready", "gone"]
+
+MISMATCHED: frozenset[ReplicaState] = frozenset({"swaps", "not ready"})
+"""States of a replica that lives, and does not answer by the ensemble that all are to serve."""
+
+
+def state_of(replica: Replica, standing: Standing) -> tuple[ReplicaState, str]:
+    """The state of a replica, and what to say of it."""
+    wanted = standing.wanted
+    if not replica.is_live(standing.now_us):
+        return "gone", f"no sign of life since {(standing.now_us - replica.seen_at_us) // SECOND_US} s"
+    if replica.fault is not None and (wanted is None or replica.answered == wanted.number):
+        return "not ready", replica.fault
+    if replica.generation is None:
+        return "starting", "its ensemble is loading"
+    what = f"{replica.ensemble} {','.join(replica.models)}"
+    is_behind = wanted is not None and replica.generation != wanted.number
+    return ("swaps", f"still {what}") if is_behind else ("serves", what)
+
+
+def models_at_start(standing: Standing, name: str, of_settings: tuple[str, ...]) -> tuple[str, ...]:
+    """The models that a replica loads at its start.
+
+    The generation in force counts while other replicas live. A replica alone follows its settings once they name other
+    models than at the time of that generation.
+    """
+    wanted = standing.wanted
+    if wanted is None or (wanted.instead_of != of_settings and not standing.others(name)):
+        return of_settings
+    return wanted.models
+
+
+def differs(digest: str, generation: Generation) -> str:
+    """Why a replica whose models make the ensemble `digest` cannot serve this generation."""
+    return (
+        f"its files make the ensemble {digest}, and the other servers serve {generation.ensemble}: give it the same "
+        "models and the same version of Sectorwatch"
+    )
+
+
+def default_instance(data_dir: Path) -> str:
+    """The machine's name, and four letters that stand for the data folder, of which each server has its own."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()) or "server"
+    return f"{host}-{hashlib.sha256(str(data_dir.absolute()).encode()).hexdigest()[:4]}"

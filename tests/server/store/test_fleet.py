@@ -1,0 +1,157 @@
+"""The database says which ensemble all servers on it are to serve, and what each of them serves."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.domain.errors import Conflict
+from server.domain.fleet import GONE_AFTER_US, Generation, Origin
+from server.store import Store
+from tests.stand_ins import ManualClock
+
+SETTINGS = ("a", "b")
+
+
+def of(instance: str, *models: str, release: str = "1.0") -> Origin:
+    return Origin(instance, release, models or SETTINGS)
+
+
+@pytest.fixture
+def two(store: Store) -> Store:
+    """Two replicas that serve the first generation."""
+    for name in ("left", "right"):
+        store.fleet.join(name, f"{name} 1")
+        first = store.fleet.establish(SETTINGS, "a+b", of(name))
+        store.fleet.serves(name, f"{name} 1", first, None)
+    return store
+
+
+def ask(store: Store, *models: str, by: str = "left") -> Generation:
+    return store.fleet.ask(models, "+".join(models), of(by), "eva")
+
+
+def serving(store: Store) -> dict[str, tuple[int | None, str | None]]:
+    return {each.name: (each.generation, each.ensemble) for each in store.fleet.standing().replicas}
+
+
+def stages(store: Store) -> tuple[int | None, int | None]:
+    standing = store.fleet.standing()
+    return standing.wanted and standing.wanted.number, standing.asked and standing.asked.number
+
+
+def test_servers_that_start_with_the_same_models_share_a_generation(two: Store) -> None:
+    assert serving(two) == {"left": (1, "a+b"), "right": (1, "a+b")}
+    assert stages(two) == (1, None)
+
+
+def test_what_was_asked_is_wanted_once_the_others_have_it_ready(two: Store, clock: ManualClock) -> None:
+    asked = ask(two, "c")
+    assert stages(two) == (1, 2)
+    assert two.fleet.decide(2, "left") is None
+    two.fleet.answers("right", "right 1", 2, None)
+    agreed = two.fleet.decide(2, "left")
+    wanted = two.fleet.standing().wanted
+    assert agreed == wanted
+    assert wanted == Generation(2, ("c",), "c", SETTINGS, "eva", "left", "1.0", clock(), "wanted", "")
+    assert (asked.stage, stages(two)) == ("asked", (2, None))
+
+
+def test_one_that_refuses_keeps_the_ensemble_from_all_and_is_named_with_its_reason(two: Store) -> None:
+    ask(two, "c")
+    two.fleet.answers("right", "right 1", 2, "no weights for c")
+    with pytest.raises(Conflict, match=r"^not swapped, on no replica: right refuses: no weights for c$"):
+        two.fleet.decide(2, "left")
+    assert stages(two) == (1, None)
+    assert ask(two, "d").number == 3
+
+
+def test_one_that_is_gone_is_not_waited_for(two: Store, clock: ManualClock) -> None:
+    ask(two, "c")
+    clock.now_us += GONE_AFTER_US
+    two.fleet.beat("left", "left 1")
+    assert two.fleet.decide(2, "left") is not None
+
+
+def test_one_that_stops_in_order_is_not_waited_for(two: Store) -> None:
+    ask(two, "c")
+    two.fleet.leave("right", "right 1")
+    assert two.fleet.decide(2, "left") is not None
+    assert list(serving(two)) == ["left"]
+
+
+def test_one_that_starts_meanwhile_is_waited_for(two: Store) -> None:
+    ask(two, "c")
+    two.fleet.answers("right", "right 1", 2, None)
+    two.fleet.join("middle", "middle 1")
+    assert two.fleet.decide(2, "left") is None
+
+
+def test_of_two_swaps_at_once_the_second_is_refused_on_whichever_replica(two: Store) -> None:
+    ask(two, "c")
+    with pytest.raises(Conflict, match="another swap is under way, asked of left"):
+        ask(two, "d", by="right")
+
+
+def test_the_swap_of_one_that_is_gone_is_no_obstacle_for_the_next(two: Store, clock: ManualClock) -> None:
+    ask(two, "c")
+    clock.now_us += GONE_AFTER_US
+    two.fleet.beat("right", "right 1")
+    assert ask(two, "d", by="right").number == 3
+    with pytest.raises(Conflict, match="given this swap up"):
+        two.fleet.decide(2, "left")
+
+
+def test_the_swap_of_one_that_was_started_anew_is_no_obstacle_either(two: Store, clock: ManualClock) -> None:
+    ask(two, "c")
+    clock.now_us += 1
+    two.fleet.join("left", "left 2")
+    assert ask(two, "d", by="right").number == 3
+
+
+def test_what_was_decided_cannot_be_given_up(two: Store) -> None:
+    ask(two, "c")
+    two.fleet.answers("right", "right 1", 2, None)
+    two.fleet.decide(2, "left")
+    two.fleet.give_up(2, "too late")
+    assert stages(two) == (2, None)
+
+
+def test_a_server_alone_puts_its_own_ensemble_in_force_and_one_beside_others_gets_theirs(
+    two: Store, clock: ManualClock
+) -> None:
+    assert two.fleet.establish(("d",), "d", of("left", "d")).ensemble == "a+b"
+    clock.now_us += GONE_AFTER_US
+    assert two.fleet.establish(("d",), "d", of("left", "d")).number == 2
+    assert two.fleet.establish(("d",), "d", of("left", "d")).number == 2
+
+
+def test_a_server_of_another_release_puts_its_own_ensemble_in_force_beside_others_of_the_one_before(two: Store) -> None:
+    newer = of("new", release="2.0")
+    assert two.fleet.establish(SETTINGS, "a+b, of 2.0", newer).number == 1, "it does not answer as approved"
+    assert two.fleet.establish(SETTINGS, "a+b", newer, may_lead=True).number == 1, "nothing changes"
+    assert two.fleet.establish(SETTINGS, "another", of("third"), may_lead=True).number == 1, "it has other files"
+    led = two.fleet.establish(SETTINGS, "a+b, of 2.0", newer, may_lead=True)
+    assert (led.number, led.release, led.stage, stages(two)) == (2, "2.0", "wanted", (2, None))
+    back = two.fleet.establish(SETTINGS, "a+b", of("older"), may_lead=True)
+    assert (back.number, back.release) == (3, "1.0"), "the way back is the same"
+
+
+def test_a_server_that_was_killed_is_told_from_one_that_stopped_in_order(two: Store) -> None:
+    assert two.fleet.join("left", "left 2")
+    two.fleet.leave("left", "left 2")
+    assert not two.fleet.join("left", "left 3")
+
+
+def test_a_name_belongs_to_the_server_that_started_last_under_it(two: Store) -> None:
+    two.fleet.join("left", "left 2")
+    assert two.fleet.beat("left", "left 1") == "left 2"
+    two.fleet.answers("left", "left 1", 9, None)
+    two.fleet.leave("left", "left 1")
+    assert serving(two)["left"] == (None, None)
+
+
+def test_one_that_died_is_forgotten_a_day_later(two: Store, clock: ManualClock) -> None:
+    clock.now_us += 25 * 3600 * 1_000_000
+    assert two.fleet.beat("left", "left 1") == "left 1"
+    two.fleet.join("new", "new 1")
+    assert list(serving(two)) == ["left", "new"]
