@@ -108,8 +108,8 @@ def advance(
         return replace(state, last_at_us=at_us, last_key=key, frames=frames, scene=scene), ()
     if state.is_empty and not any(c.present or c.kept for c in judged.candidates):
         return State(at_us, key, frames, at_us, scene=scene), ()
-    places = scene.places if scene else ()
-    frame = Frame(seen, at_us, state.seen_us, blind, seen.size[0] / seen.size[1], places)
+    places, is_doubted = (scene.places, scene.doubt is not None) if scene else ((), False)
+    frame = Frame(seen, at_us, state.seen_us, blind, seen.size[0] / seen.size[1], places, is_doubted)
 
     tracks, retired, retirements = retire(policy, state.tracks)
     judged = gather(policy, frame, tracks, judged)

@@ -52,9 +52,13 @@ def longer_course(course: Course | UnsetType, box: Box, at_us: int, aspect: floa
 
 
 def goes_somewhere(frame: Frame, course: Course | UnsetType, box: Box | None) -> bool:
-    """Whether a course has led somewhere; of a thing without one, of another target than `moving`, always."""
+    """Whether a course has led somewhere; of a thing without one, of another target than `moving`, always. In a view
+    that is doubted nothing does: a camera that is turned moves everything.
+    """
     if not course or box is None:
         return True
+    if frame.is_doubted:
+        return False
     size = math.sqrt((box[2] - box[0]) * frame.aspect * (box[3] - box[1]))
     gone = math.hypot(course.last_x - course.x, course.last_y - course.y)
     least = max(LEAST_GONE * size, LEAST_GONE_OF_FRAME)

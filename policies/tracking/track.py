@@ -153,7 +153,7 @@ class Frame(msgspec.Struct, frozen=True):
 
     `previous_us` is the instant of the last frame that could be judged. `blind` holds the targets that no sector could
     decide in this one: their tracks and presences wait. `aspect` is the frame's width over its height. `places` are
-    those where things that go nowhere move.
+    those where things that go nowhere move. `is_doubted`: the view looks like that of a camera that was turned.
     """
 
     seen: Observation
@@ -162,6 +162,7 @@ class Frame(msgspec.Struct, frozen=True):
     blind: frozenset[str]
     aspect: float
     places: Places = ()
+    is_doubted: bool = False
 
 
 class Sight(msgspec.Struct, frozen=True):

@@ -159,6 +159,19 @@ def test_a_look_may_be_a_date_of_toml() -> None:
     assert rules(camera="looked_at = 1970-01-01T00:00:01+00:00").looked_us == 1_000_000
 
 
+@pytest.mark.parametrize(("last", "is_told"), [(home, True), (turned, False), (lambda _: None, True)])
+def test_in_a_view_that_looks_turned_nothing_that_moves_begins(
+    last: Callable[[int], str | None], is_told: bool
+) -> None:
+    def crossing(i: int) -> Observation:
+        x = 0.05 + i * 0.04
+        region = Prediction("moving", 0.9, (x, 0.4, x + 0.1, 0.5), evidence=last(8) if i == 0 else None)
+        return observation(8 * BURST_S + i * 0.2, {"frame-change": [region]}, MODELS)
+
+    _, events = fold(rules(), initial_state(), BEFORE + [crossing(i) for i in range(20)])
+    assert ("presence_started" in [event.kind for event in events]) is is_told
+
+
 def test_while_a_camera_is_turned_no_event_is_settled_and_the_time_is_unobserved() -> None:
     def passing(frames: list[Observation]) -> list[Observation]:
         return [
