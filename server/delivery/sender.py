@@ -74,9 +74,10 @@ class Outbox(Protocol):
         wait_us: int,
         error: str = ...,
         memory: str | None = ...,
-    ) -> None: ...
+        is_turned_away: bool = ...,
+    ) -> float: ...
     def recovered(self, channel: str, claimant: str) -> None: ...
-    def pause(self, channel: str) -> None: ...
+    def pause(self, channel: str, *, error: str) -> None: ...
     def failures(self, channel: str) -> int: ...
     def memory(self, channel: str) -> str | None: ...
     def remember(self, channel: str, claimant: str, memory: str) -> bool: ...
@@ -120,8 +121,6 @@ class Sender:
         self._may_have_failed = True  # in another process, or before the start
         self._remembered: str | None = None
         self._tidied_s: float | None = None
-        self._turned_away_s: float | None = None
-        """Since when the receiver turns the channel away, without a success or another failure in between."""
         self._answers = (0, 0)
         """The announcement that the receiver last answered with an error, and how often."""
 
@@ -255,7 +254,6 @@ class Sender:
             memory, lease_us = self._channel.memory, _LEASE_US
         is_mine = self._store.delivered(self.name, self._claimant, seq, lease_us=lease_us, memory=memory)
         if is_mine:
-            self._turned_away_s = None
             self._remembered, self._may_have_failed = memory, False
         return is_mine
 
@@ -317,15 +315,20 @@ class Sender:
             wait_s = max(wait_s, min(error.wait_s, LONGEST_PAUSE_S))
         memory = self._channel.memory if sent is not None and is_lasting(self._channel) else None
         self._may_have_failed = True
-        is_over = self._is_turned_away_for_good(error, is_first=sent is not None)
-        text = f"paused by the server: {in_words(error)}" if is_over else in_words(error)
-        self._store.undelivered(
-            self.name, self._claimant, sent, failures, round(wait_s * SECOND_US), error=text, memory=memory
+        turned_away_s = self._store.undelivered(
+            self.name,
+            self._claimant,
+            sent,
+            failures,
+            round(wait_s * SECOND_US),
+            error=in_words(error),
+            memory=memory,
+            is_turned_away=isinstance(error, TurnedAway),
         )
         self._on_failed(self.name)
         self._end()
-        if is_over:
-            self._store.pause(self.name)
+        if turned_away_s >= TURNED_AWAY_S or (isinstance(error, TurnedAway) and error.is_gone):
+            self._store.pause(self.name, error=f"paused by the server: {in_words(error)}")
             log.error(
                 f"channel paused: mend it, then `sectorwatch channels resume {self.name}`",
                 extra={"channel": self.name, "error": in_words(error)},
@@ -335,19 +338,6 @@ class Sender:
             "channel failed",
             extra={"channel": self.name, "retry_s": wait_s, "failures": failures, "error": in_words(error)},
         )
-
-    def _is_turned_away_for_good(self, error: Exception, *, is_first: bool) -> bool:
-        """Whether the channel is to be paused. `is_first`: something was sent just before."""
-        if not isinstance(error, TurnedAway):
-            self._turned_away_s = None
-            return False
-        now_s = self._monotonic()
-        if is_first or self._turned_away_s is None:
-            self._turned_away_s = now_s
-        is_over = error.is_gone or now_s - self._turned_away_s >= TURNED_AWAY_S
-        if is_over:
-            self._turned_away_s = None
-        return is_over
 
     def _end(self) -> None:
         """This process no longer speaks for the channel."""

@@ -39,6 +39,8 @@ LONGEST_PAUSE_US = 3600 * SECOND_US
 set back since, and is ignored.
 """
 
+_WELL = {"attempts": 0, "failed_at_us": None, "turned_away_at_us": None, "error": None}
+
 
 class Channels(Part):
     """The channels' half of `Store`."""
@@ -106,7 +108,7 @@ class Channels(Part):
         lease was lost.
         """
         now = self._clock()
-        values = _progress(seq, now, memory) | {"attempts": 0, "failed_at_us": None, "error": None}
+        values = _progress(seq, now, memory) | _WELL
         with writing(self._engine, lock="channels") as connection:
             if lease_us:
                 return _keep(connection, channel, claimant, claimed_until_us=now + lease_us, **values)
@@ -121,22 +123,29 @@ class Channels(Part):
         wait_us: int,
         error: str = "",
         memory: str | None = None,
-    ) -> None:
+        is_turned_away: bool = False,
+    ) -> float:
         """Sending failed after `seq` (None: at once), `failures` times in a row. Nobody sends for `wait_us`. `memory`
-        as for `delivered`.
+        as for `delivered`. How long the receiver has turned the channel away (s), also before a restart.
         """
         now = self._clock()
         is_first = seq is not None
         values = {} if seq is None else _progress(seq, now, memory)
         values["failed_at_us"] = now if is_first else func.coalesce(channels.c.failed_at_us, now)
+        values |= {"attempts": failures, "claimed_until_us": now + wait_us, "error": error}
+        here = channels.c.name == channel
         with writing(self._engine, lock="channels") as connection:
-            until_us = now + wait_us
-            _release(connection, channel, claimant, attempts=failures, claimed_until_us=until_us, error=error, **values)
+            before_us = connection.execute(select(channels.c.turned_away_at_us).where(here)).scalar_one_or_none()
+            is_new = is_first or before_us is None or before_us > now  # the last: the clock was set back
+            since_us = now if is_new else before_us
+            values["turned_away_at_us"] = since_us if is_turned_away else None
+            _release(connection, channel, claimant, **values)
+        return (now - since_us) / SECOND_US if is_turned_away else 0.0
 
     def recovered(self, channel: str, claimant: str) -> None:
         """The claimant, who has the lease, knows of no failure any more."""
         with writing(self._engine, lock="channels") as connection:
-            _keep(connection, channel, claimant, attempts=0, failed_at_us=None, error=None)
+            _keep(connection, channel, claimant, **_WELL)
 
     def remember(self, channel: str, claimant: str, memory: str) -> bool:
         """Keep what the channel remembers. False, and nothing changes, where the lease was lost."""
@@ -157,14 +166,17 @@ class Channels(Part):
         row = self._row(select(channels.c.memory).where(channels.c.name == channel))
         return None if row is None else cast("str | None", row.memory)
 
-    def pause(self, channel: str, *, by: str | None = None) -> None:
+    def pause(self, channel: str, *, by: str | None = None, error: str | None = None) -> None:
         """Nobody sends on the channel until `resume`. `by`: who does it, for a line of the audit (None: no line).
+        `error`: why the server does it.
 
         Raises Unknown.
         """
-        paused_at_us = func.coalesce(channels.c.paused_at_us, self._clock())
+        values: dict[str, Any] = {"paused_at_us": func.coalesce(channels.c.paused_at_us, self._clock())}
+        if error is not None:
+            values["error"] = error
         with writing(self._engine, lock="channels") as connection:
-            _change(connection, channel, paused_at_us=paused_at_us)
+            _change(connection, channel, **values)
             if by is not None:
                 add_line(connection, self._clock(), by, "channel_paused", subject=channel)
 
@@ -172,7 +184,7 @@ class Channels(Part):
         """Send again, at once also after failures. `from_now`: without what has waited. `by` as for `pause`. Raises
         Unknown.
         """
-        values: dict[str, Any] = {"paused_at_us": None, "attempts": 0, "failed_at_us": None, "error": None}
+        values: dict[str, Any] = {"paused_at_us": None, **_WELL}
         values["claimed_until_us"] = case((channels.c.claimed_by.is_(None), 0), else_=channels.c.claimed_until_us)
         with writing(self._engine, lock="channels") as connection:
             if from_now:
