@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("run", _KEY, nullable=False),
         sa.Column("started_at_us", sa.BigInteger(), nullable=False),
         sa.Column("seen_at_us", sa.BigInteger(), nullable=False),
+        sa.Column("alive_until_us", sa.BigInteger(), nullable=False),
         sa.Column("generation", sa.BigInteger(), nullable=True),
         sa.Column("ensemble", _KEY, nullable=True),
         sa.Column("models", sa.Text(), nullable=False),
