@@ -12,6 +12,7 @@ from server.delivery.channel import (
     Channel,
     Lasting,
     Later,
+    Partial,
     Remembering,
     Repeating,
     TurnedAway,
@@ -63,7 +64,14 @@ class Outbox(Protocol):
     def hold(self, channel: str, claimant: str, lease_us: int) -> bool: ...
     def let_go(self, channel: str, claimant: str) -> None: ...
     def delivered(
-        self, channel: str, claimant: str, seq: int, *, lease_us: int = ..., memory: str | None = ...
+        self,
+        channel: str,
+        claimant: str,
+        seq: int,
+        *,
+        lease_us: int = ...,
+        memory: str | None = ...,
+        is_well: bool = ...,
     ) -> bool: ...
     def undelivered(
         self,
@@ -76,6 +84,7 @@ class Outbox(Protocol):
         memory: str | None = ...,
         is_turned_away: bool = ...,
     ) -> float: ...
+    def troubled(self, channel: str, claimant: str, error: str | None) -> None: ...
     def recovered(self, channel: str, claimant: str) -> None: ...
     def pause(self, channel: str, *, error: str) -> None: ...
     def failures(self, channel: str) -> int: ...
@@ -120,6 +129,7 @@ class Sender:
         self._is_refreshed = False
         self._may_have_failed = True  # in another process, or before the start
         self._remembered: str | None = None
+        self._trouble: tuple[str, int] | None = ("", 0)  # the process before may have saved one
         self._tidied_s: float | None = None
         self._answers = (0, 0)
         """The announcement that the receiver last answered with an error, and how often."""
@@ -211,7 +221,18 @@ class Sender:
                 self._end()
                 return False
             self._remembered = memory
+        if _is_partial(channel):
+            self._tell_trouble(channel.trouble)
         return True
+
+    def _tell_trouble(self, trouble: tuple[str, int] | None) -> None:
+        """Save that some of the channel's receivers fail, or that all take what they get."""
+        if trouble == self._trouble:
+            return
+        self._store.troubled(self.name, self._claimant, trouble and trouble[0])
+        self._trouble = trouble
+        if trouble is not None:
+            self._on_failed(self.name)
 
     def _send(self, batch: Sequence[Outgoing], is_stopping: Callable[[], bool]) -> int:
         sent: int | None = None
@@ -252,7 +273,9 @@ class Sender:
         memory, lease_us = None, 0
         if is_lasting(self._channel):
             memory, lease_us = self._channel.memory, _LEASE_US
-        is_mine = self._store.delivered(self.name, self._claimant, seq, lease_us=lease_us, memory=memory)
+        is_mine = self._store.delivered(
+            self.name, self._claimant, seq, lease_us=lease_us, memory=memory, is_well=self._trouble is None
+        )
         if is_mine:
             self._remembered, self._may_have_failed = memory, False
         return is_mine
@@ -291,6 +314,7 @@ class Sender:
             return
         if self._store.failures(self.name) and self._store.hold(self.name, self._claimant, _LEASE_US):
             self._store.recovered(self.name, self._claimant)
+            self._trouble = None
             if not is_lasting(self._channel):
                 self._store.let_go(self.name, self._claimant)
         self._may_have_failed = self._store.failures(self.name) > 0
@@ -358,6 +382,10 @@ def is_lasting(channel: Channel) -> TypeGuard[Lasting]:
 
 def _is_remembering(channel: Lasting) -> TypeGuard[Remembering]:
     return hasattr(channel, "without_erased")
+
+
+def _is_partial(channel: Lasting) -> TypeGuard[Partial]:
+    return hasattr(channel, "trouble")
 
 
 def _is_repeating(channel: Channel) -> TypeGuard[Repeating]:

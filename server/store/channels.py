@@ -39,6 +39,7 @@ LONGEST_PAUSE_US = 3600 * SECOND_US
 set back since, and is ignored.
 """
 
+_LONGEST_ERROR = 1000
 _WELL = {"attempts": 0, "failed_at_us": None, "turned_away_at_us": None, "error": None}
 
 
@@ -101,14 +102,24 @@ class Channels(Part):
         with writing(self._engine, lock="channels") as connection:
             _release(connection, channel, claimant, claimed_until_us=0)
 
-    def delivered(self, channel: str, claimant: str, seq: int, *, lease_us: int = 0, memory: str | None = None) -> bool:
+    def delivered(
+        self,
+        channel: str,
+        claimant: str,
+        seq: int,
+        *,
+        lease_us: int = 0,
+        memory: str | None = None,
+        is_well: bool = True,
+    ) -> bool:
         """Everything up to `seq` is sent on this channel. The lease ends, or lasts `lease_us` from now.
 
-        `memory` is what the channel remembers from now on (None: as before). False, and nothing changes, where the
+        `memory` is what the channel remembers from now on (None: as before). Unless it `is_well`, its `troubled` goes
+        on. False, and nothing changes, where the
         lease was lost.
         """
         now = self._clock()
-        values = _progress(seq, now, memory) | _WELL
+        values = _progress(seq, now, memory) | (_WELL if is_well else {"attempts": 0})
         with writing(self._engine, lock="channels") as connection:
             if lease_us:
                 return _keep(connection, channel, claimant, claimed_until_us=now + lease_us, **values)
@@ -136,11 +147,16 @@ class Channels(Part):
         here = channels.c.name == channel
         with writing(self._engine, lock="channels") as connection:
             before_us = connection.execute(select(channels.c.turned_away_at_us).where(here)).scalar_one_or_none()
-            is_new = is_first or before_us is None or before_us > now  # the last: the clock was set back
-            since_us = now if is_new else before_us
+            since_us: int = now if is_first or before_us is None else min(before_us, now)  # the clock may be set back
             values["turned_away_at_us"] = since_us if is_turned_away else None
             _release(connection, channel, claimant, **values)
         return (now - since_us) / SECOND_US if is_turned_away else 0.0
+
+    def troubled(self, channel: str, claimant: str, error: str | None) -> None:
+        """Some of the channel's receivers fail, while it goes on; None: no more. The claimant has the lease."""
+        since_us = None if error is None else func.coalesce(channels.c.failed_at_us, self._clock())
+        with writing(self._engine, lock="channels") as connection:
+            _keep(connection, channel, claimant, failed_at_us=since_us, error=error and error[:_LONGEST_ERROR])
 
     def recovered(self, channel: str, claimant: str) -> None:
         """The claimant, who has the lease, knows of no failure any more."""
