@@ -86,6 +86,15 @@ class Remembering(Lasting, Protocol):
         ...
 
 
+class Partial(Lasting, Protocol):
+    """A lasting channel with several receivers, of which some may fail while others take what is sent."""
+
+    @property
+    def trouble(self) -> tuple[str, int] | None:
+        """Why some fail, and how often that happened since `begin`; None: all took what they got last."""
+        ...
+
+
 class Repeating(Channel, Protocol):
     """A channel that treats an announcement that a person asks for otherwise than one that is new."""
 

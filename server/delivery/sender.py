@@ -12,6 +12,7 @@ from server.delivery.channel import (
     Channel,
     Lasting,
     Later,
+    Partial,
     Remembering,
     Repeating,
     TurnedAway,
@@ -63,7 +64,14 @@ class Outbox(Protocol):
     def hold(self, channel: str, claimant: str, lease_us: int) -> bool: ...
     def let_go(self, channel: str, claimant: str) -> None: ...
     def delivered(
-        self, channel: str, claimant: str, seq: int, *, lease_us: int = ..., memory: str | None = ...
+        self,
+        channel: str,
+        claimant: str,
+        seq: int,
+        *,
+        lease_us: int = ...,
+        memory: str | None = ...,
+        is_well: bool = ...,
     ) -> bool: ...
     def undelivered(
         self,
@@ -74,9 +82,11 @@ class Outbox(Protocol):
         wait_us: int,
         error: str = ...,
         memory: str | None = ...,
-    ) -> None: ...
+        is_turned_away: bool = ...,
+    ) -> float: ...
+    def troubled(self, channel: str, claimant: str, error: str | None) -> None: ...
     def recovered(self, channel: str, claimant: str) -> None: ...
-    def pause(self, channel: str) -> None: ...
+    def pause(self, channel: str, *, error: str) -> None: ...
     def failures(self, channel: str) -> int: ...
     def memory(self, channel: str) -> str | None: ...
     def remember(self, channel: str, claimant: str, memory: str) -> bool: ...
@@ -119,9 +129,8 @@ class Sender:
         self._is_refreshed = False
         self._may_have_failed = True  # in another process, or before the start
         self._remembered: str | None = None
+        self._trouble: tuple[str, int] | None = ("", 0)  # the process before may have saved one
         self._tidied_s: float | None = None
-        self._turned_away_s: float | None = None
-        """Since when the receiver turns the channel away, without a success or another failure in between."""
         self._answers = (0, 0)
         """The announcement that the receiver last answered with an error, and how often."""
 
@@ -212,7 +221,18 @@ class Sender:
                 self._end()
                 return False
             self._remembered = memory
+        if _is_partial(channel):
+            self._tell_trouble(channel.trouble)
         return True
+
+    def _tell_trouble(self, trouble: tuple[str, int] | None) -> None:
+        """Save that some of the channel's receivers fail, or that all take what they get."""
+        if trouble == self._trouble:
+            return
+        self._store.troubled(self.name, self._claimant, trouble and trouble[0])
+        self._trouble = trouble
+        if trouble is not None:
+            self._on_failed(self.name)
 
     def _send(self, batch: Sequence[Outgoing], is_stopping: Callable[[], bool]) -> int:
         sent: int | None = None
@@ -253,9 +273,10 @@ class Sender:
         memory, lease_us = None, 0
         if is_lasting(self._channel):
             memory, lease_us = self._channel.memory, _LEASE_US
-        is_mine = self._store.delivered(self.name, self._claimant, seq, lease_us=lease_us, memory=memory)
+        is_mine = self._store.delivered(
+            self.name, self._claimant, seq, lease_us=lease_us, memory=memory, is_well=self._trouble is None
+        )
         if is_mine:
-            self._turned_away_s = None
             self._remembered, self._may_have_failed = memory, False
         return is_mine
 
@@ -293,6 +314,7 @@ class Sender:
             return
         if self._store.failures(self.name) and self._store.hold(self.name, self._claimant, _LEASE_US):
             self._store.recovered(self.name, self._claimant)
+            self._trouble = None
             if not is_lasting(self._channel):
                 self._store.let_go(self.name, self._claimant)
         self._may_have_failed = self._store.failures(self.name) > 0
@@ -317,15 +339,20 @@ class Sender:
             wait_s = max(wait_s, min(error.wait_s, LONGEST_PAUSE_S))
         memory = self._channel.memory if sent is not None and is_lasting(self._channel) else None
         self._may_have_failed = True
-        is_over = self._is_turned_away_for_good(error, is_first=sent is not None)
-        text = f"paused by the server: {in_words(error)}" if is_over else in_words(error)
-        self._store.undelivered(
-            self.name, self._claimant, sent, failures, round(wait_s * SECOND_US), error=text, memory=memory
+        turned_away_s = self._store.undelivered(
+            self.name,
+            self._claimant,
+            sent,
+            failures,
+            round(wait_s * SECOND_US),
+            error=in_words(error),
+            memory=memory,
+            is_turned_away=isinstance(error, TurnedAway),
         )
         self._on_failed(self.name)
         self._end()
-        if is_over:
-            self._store.pause(self.name)
+        if turned_away_s >= TURNED_AWAY_S or (isinstance(error, TurnedAway) and error.is_gone):
+            self._store.pause(self.name, error=f"paused by the server: {in_words(error)}")
             log.error(
                 f"channel paused: mend it, then `sectorwatch channels resume {self.name}`",
                 extra={"channel": self.name, "error": in_words(error)},
@@ -335,19 +362,6 @@ class Sender:
             "channel failed",
             extra={"channel": self.name, "retry_s": wait_s, "failures": failures, "error": in_words(error)},
         )
-
-    def _is_turned_away_for_good(self, error: Exception, *, is_first: bool) -> bool:
-        """Whether the channel is to be paused. `is_first`: something was sent just before."""
-        if not isinstance(error, TurnedAway):
-            self._turned_away_s = None
-            return False
-        now_s = self._monotonic()
-        if is_first or self._turned_away_s is None:
-            self._turned_away_s = now_s
-        is_over = error.is_gone or now_s - self._turned_away_s >= TURNED_AWAY_S
-        if is_over:
-            self._turned_away_s = None
-        return is_over
 
     def _end(self) -> None:
         """This process no longer speaks for the channel."""
@@ -368,6 +382,10 @@ def is_lasting(channel: Channel) -> TypeGuard[Lasting]:
 
 def _is_remembering(channel: Lasting) -> TypeGuard[Remembering]:
     return hasattr(channel, "without_erased")
+
+
+def _is_partial(channel: Lasting) -> TypeGuard[Partial]:
+    return hasattr(channel, "trouble")
 
 
 def _is_repeating(channel: Channel) -> TypeGuard[Repeating]:

@@ -12,10 +12,7 @@ from typing import Literal
 from server.domain.times.clock import SECOND_US
 
 BEAT_S = 5.0
-"""How often a replica says that it lives."""
-
-GONE_AFTER_US = 20 * SECOND_US
-"""A replica that has not said so for this long is gone: nobody waits for it."""
+"""How often a replica looks whether it has to say that it lives, and whether its name is still its own."""
 
 Stage = Literal["asked", "wanted", "refused"]
 
@@ -53,6 +50,7 @@ class Origin:
 class Replica:
     """What one server process says of itself. `run` differs for each start of it.
 
+    It is gone after `alive_until_us`, unless it has said by then that it lives: nobody waits for it.
     It serves `ensemble` of `generation` (None: nothing yet). `answered` is the newest generation that it has loaded
     and checked, or refused with `fault`.
     """
@@ -61,6 +59,7 @@ class Replica:
     run: str
     started_at_us: int
     seen_at_us: int
+    alive_until_us: int
     generation: int | None
     ensemble: str | None
     models: tuple[str, ...]
@@ -68,7 +67,7 @@ class Replica:
     fault: str | None
 
     def is_live(self, now_us: int) -> bool:
-        return now_us - self.seen_at_us < GONE_AFTER_US
+        return now_us < self.alive_until_us
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,9 @@ LONGEST_PAUSE_US = 3600 * SECOND_US
 set back since, and is ignored.
 """
 
+_LONGEST_ERROR = 1000
+_WELL = {"attempts": 0, "failed_at_us": None, "turned_away_at_us": None, "error": None}
+
 
 class Channels(Part):
     """The channels' half of `Store`."""
@@ -99,14 +102,24 @@ class Channels(Part):
         with writing(self._engine, lock="channels") as connection:
             _release(connection, channel, claimant, claimed_until_us=0)
 
-    def delivered(self, channel: str, claimant: str, seq: int, *, lease_us: int = 0, memory: str | None = None) -> bool:
+    def delivered(
+        self,
+        channel: str,
+        claimant: str,
+        seq: int,
+        *,
+        lease_us: int = 0,
+        memory: str | None = None,
+        is_well: bool = True,
+    ) -> bool:
         """Everything up to `seq` is sent on this channel. The lease ends, or lasts `lease_us` from now.
 
-        `memory` is what the channel remembers from now on (None: as before). False, and nothing changes, where the
+        `memory` is what the channel remembers from now on (None: as before). Unless it `is_well`, its `troubled` goes
+        on. False, and nothing changes, where the
         lease was lost.
         """
         now = self._clock()
-        values = _progress(seq, now, memory) | {"attempts": 0, "failed_at_us": None, "error": None}
+        values = _progress(seq, now, memory) | (_WELL if is_well else {"attempts": 0})
         with writing(self._engine, lock="channels") as connection:
             if lease_us:
                 return _keep(connection, channel, claimant, claimed_until_us=now + lease_us, **values)
@@ -121,22 +134,34 @@ class Channels(Part):
         wait_us: int,
         error: str = "",
         memory: str | None = None,
-    ) -> None:
+        is_turned_away: bool = False,
+    ) -> float:
         """Sending failed after `seq` (None: at once), `failures` times in a row. Nobody sends for `wait_us`. `memory`
-        as for `delivered`.
+        as for `delivered`. How long the receiver has turned the channel away (s), also before a restart.
         """
         now = self._clock()
         is_first = seq is not None
         values = {} if seq is None else _progress(seq, now, memory)
         values["failed_at_us"] = now if is_first else func.coalesce(channels.c.failed_at_us, now)
+        values |= {"attempts": failures, "claimed_until_us": now + wait_us, "error": error}
+        here = channels.c.name == channel
         with writing(self._engine, lock="channels") as connection:
-            until_us = now + wait_us
-            _release(connection, channel, claimant, attempts=failures, claimed_until_us=until_us, error=error, **values)
+            before_us = connection.execute(select(channels.c.turned_away_at_us).where(here)).scalar_one_or_none()
+            since_us: int = now if is_first or before_us is None else min(before_us, now)  # the clock may be set back
+            values["turned_away_at_us"] = since_us if is_turned_away else None
+            _release(connection, channel, claimant, **values)
+        return (now - since_us) / SECOND_US if is_turned_away else 0.0
+
+    def troubled(self, channel: str, claimant: str, error: str | None) -> None:
+        """Some of the channel's receivers fail, while it goes on; None: no more. The claimant has the lease."""
+        since_us = None if error is None else func.coalesce(channels.c.failed_at_us, self._clock())
+        with writing(self._engine, lock="channels") as connection:
+            _keep(connection, channel, claimant, failed_at_us=since_us, error=error and error[:_LONGEST_ERROR])
 
     def recovered(self, channel: str, claimant: str) -> None:
         """The claimant, who has the lease, knows of no failure any more."""
         with writing(self._engine, lock="channels") as connection:
-            _keep(connection, channel, claimant, attempts=0, failed_at_us=None, error=None)
+            _keep(connection, channel, claimant, **_WELL)
 
     def remember(self, channel: str, claimant: str, memory: str) -> bool:
         """Keep what the channel remembers. False, and nothing changes, where the lease was lost."""
@@ -157,14 +182,17 @@ class Channels(Part):
         row = self._row(select(channels.c.memory).where(channels.c.name == channel))
         return None if row is None else cast("str | None", row.memory)
 
-    def pause(self, channel: str, *, by: str | None = None) -> None:
+    def pause(self, channel: str, *, by: str | None = None, error: str | None = None) -> None:
         """Nobody sends on the channel until `resume`. `by`: who does it, for a line of the audit (None: no line).
+        `error`: why the server does it.
 
         Raises Unknown.
         """
-        paused_at_us = func.coalesce(channels.c.paused_at_us, self._clock())
+        values: dict[str, Any] = {"paused_at_us": func.coalesce(channels.c.paused_at_us, self._clock())}
+        if error is not None:
+            values["error"] = error
         with writing(self._engine, lock="channels") as connection:
-            _change(connection, channel, paused_at_us=paused_at_us)
+            _change(connection, channel, **values)
             if by is not None:
                 add_line(connection, self._clock(), by, "channel_paused", subject=channel)
 
@@ -172,7 +200,7 @@ class Channels(Part):
         """Send again, at once also after failures. `from_now`: without what has waited. `by` as for `pause`. Raises
         Unknown.
         """
-        values: dict[str, Any] = {"paused_at_us": None, "attempts": 0, "failed_at_us": None, "error": None}
+        values: dict[str, Any] = {"paused_at_us": None, **_WELL}
         values["claimed_until_us"] = case((channels.c.claimed_by.is_(None), 0), else_=channels.c.claimed_until_us)
         with writing(self._engine, lock="channels") as connection:
             if from_now:

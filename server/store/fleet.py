@@ -21,6 +21,10 @@ from server.store.schema import generations, replicas
 _LOCK = "fleet"
 _FORGOTTEN_US = 24 * 3600 * SECOND_US
 """After so long, the row of a replica that died goes: names of containers never come again."""
+_SAYS_US, _BELIEVED_US = 5 * SECOND_US, 20 * SECOND_US
+"""How often a replica says that it lives, and for how long it is believed."""
+_SAYS_SQLITE_US, _BELIEVED_SQLITE_US = 60 * SECOND_US, 150 * SECOND_US
+"""The same on SQLite: hardly ever is there another replica, and each commit wears the SD card."""
 _GENERATION = [generations.c[name] for name in Generation.__slots__]
 _REPLICA = [replicas.c[name] for name in Replica.__slots__]
 
@@ -39,7 +43,7 @@ class Fleet(Part):
         Whether there was one.
         """
         now_us = self._clock()
-        row = Replica(name, run, now_us, now_us, None, None, (), None, None)
+        row = Replica(name, run, now_us, now_us, now_us + self._believed_us, None, None, (), None, None)
         with writing(self._engine, lock=_LOCK) as connection:
             replaced = connection.execute(delete(replicas).where(replicas.c.name == name)).rowcount
             connection.execute(delete(replicas).where(replicas.c.seen_at_us < now_us - _FORGOTTEN_US))
@@ -47,11 +51,16 @@ class Fleet(Part):
         return replaced > 0
 
     def beat(self, name: str, run: str) -> str | None:
-        """A replica lives. Returns the run that has its name: this one, a later one, or None."""
-        with writing(self._engine, lock=_LOCK) as connection:
-            _say(connection, name, run, {"seen_at_us": self._clock()})
-            holder = select(replicas.c.run).where(replicas.c.name == name)
-            return connection.execute(holder).scalar_one_or_none()
+        """A replica lives; that is written where it was last said a while ago. Returns the run that has its name: this
+        one, a later one, or None.
+        """
+        row = self._row(select(replicas.c.run, replicas.c.seen_at_us).where(replicas.c.name == name))
+        if row is None or row.run != run:
+            return None if row is None else str(row.run)
+        if not 0 <= self._clock() - row.seen_at_us < self._says_us:  # below 0: the clock was set back
+            with writing(self._engine, lock=_LOCK) as connection:
+                _say(connection, name, run, self._alive())
+        return run
 
     def serves(self, name: str, run: str, generation: Generation, fault: str | None) -> None:
         """A replica serves this generation; `fault`: it does not answer at present, and why."""
@@ -61,14 +70,14 @@ class Fleet(Part):
             "models": MODELS_SEPARATOR.join(generation.models),
             "answered": generation.number,
             "fault": fault,
-            "seen_at_us": self._clock(),
+            **self._alive(),
         }
         with writing(self._engine, lock=_LOCK) as connection:
             _say(connection, name, run, said)
 
     def answers(self, name: str, run: str, number: int, fault: str | None) -> None:
         """A replica has this generation ready, or refuses it."""
-        said = {"answered": number, "fault": fault, "seen_at_us": self._clock()}
+        said = {"answered": number, "fault": fault, **self._alive()}
         with writing(self._engine, lock=_LOCK) as connection:
             _say(connection, name, run, said)
 
@@ -133,6 +142,18 @@ class Fleet(Part):
         """Refuse a generation that is asked for. Without effect once it is decided."""
         with writing(self._engine, lock=_LOCK) as connection:
             _decide(connection, number, "refused", why)
+
+    def _alive(self) -> dict[str, int]:
+        now_us = self._clock()
+        return {"seen_at_us": now_us, "alive_until_us": now_us + self._believed_us}
+
+    @property
+    def _says_us(self) -> int:
+        return _SAYS_SQLITE_US if self._engine.dialect.name == "sqlite" else _SAYS_US
+
+    @property
+    def _believed_us(self) -> int:
+        return _BELIEVED_SQLITE_US if self._engine.dialect.name == "sqlite" else _BELIEVED_US
 
     def _standing(self, connection: Connection) -> Standing:
         rows = connection.execute(select(*_REPLICA).order_by(replicas.c.name)).all()

@@ -47,11 +47,18 @@ class NotifyChannel:
         self._around = surroundings
         self._gone = Gone(surroundings.erasures)
         self._began_us: int | None = None
+        self._failing: dict[Service, str] = {}
+        self._failures = 0
         self._take_up(Memory())
 
     @property
     def memory(self) -> str:
         return encode(self._memory)
+
+    @property
+    def trouble(self) -> tuple[str, int] | None:
+        causes = {str(service): cause for service, cause in self._failing.items()}
+        return ("; ".join(f"{each}: {cause}" for each, cause in causes.items()), self._failures) if causes else None
 
     def begin(self, memory: str | None) -> None:
         known = Memory() if memory is None else decode(memory)
@@ -133,9 +140,12 @@ class NotifyChannel:
                 made[id(letter)] = self._message(letter)
         results = deliver({service: made[id(letter)] for service, letter in letters.items()}, now_us)
         failed = {service: cause for service, cause in results.items() if cause is not None}
+        self._failing |= failed
+        self._failures += bool(failed)
         for service, letter in letters.items():
             if service not in failed:
                 letter.urls.remove(service.place)
+                self._failing.pop(service, None)
         self._memory.letters = [letter for letter in self._memory.letters if letter.urls]
         causes = "; ".join(f"{service}: {cause}" for service, cause in failed.items())
         if failed and all(service.fails for service in self._services):

@@ -111,6 +111,7 @@ channels = Table(
     Column("paused_at_us", BigInteger, comment="Since when it is paused (us, server's clock); null: it is not."),
     Column("sent_at_us", BigInteger, comment="When it last sent something (us, server's clock)."),
     Column("failed_at_us", BigInteger, comment="Since when it fails (us, server's clock); null: it does not."),
+    Column("turned_away_at_us", BigInteger, comment="Since when its receiver turns it away (us); null: it does not."),
     Column("error", Text, comment="Why it fails; null: it does not."),
     Column("memory", Text, comment="What the channel remembers, in a form of its own; null: nothing."),
     comment="Delivery progress of each channel.",

@@ -36,6 +36,7 @@ replicas = Table(
     Column("run", Key, nullable=False, comment="Differs for each start of it."),
     Column("started_at_us", BigInteger, nullable=False, comment="When it started (us, its clock)."),
     Column("seen_at_us", BigInteger, nullable=False, comment="When it last said that it lives (us, its clock)."),
+    Column("alive_until_us", BigInteger, nullable=False, comment="It is gone after this, if it says no more (us)."),
     Column("generation", BigInteger, comment="The generation that it serves; null: none yet."),
     Column("ensemble", Key, comment="Digest of the ensemble that it serves; null: none yet."),
     Column("models", Text, nullable=False, comment="Its models, separated by commas; empty: none yet."),

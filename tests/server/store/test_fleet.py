@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.domain.errors import Conflict
-from server.domain.fleet import GONE_AFTER_US, Generation, Origin
+from server.domain.fleet import Generation, Origin
 from server.store import Store
 from tests.stand_ins import ManualClock
 
@@ -28,6 +28,11 @@ def two(store: Store) -> Store:
 
 def ask(store: Store, *models: str, by: str = "left") -> Generation:
     return store.fleet.ask(models, "+".join(models), of(by), "eva")
+
+
+def believed_us(store: Store) -> int:
+    """How long a replica counts as live without a sign of life: on SQLite a sign is seldom."""
+    return next(each.alive_until_us - each.seen_at_us for each in store.fleet.standing().replicas)
 
 
 def serving(store: Store) -> dict[str, tuple[int | None, str | None]]:
@@ -67,7 +72,7 @@ def test_one_that_refuses_keeps_the_ensemble_from_all_and_is_named_with_its_reas
 
 def test_one_that_is_gone_is_not_waited_for(two: Store, clock: ManualClock) -> None:
     ask(two, "c")
-    clock.now_us += GONE_AFTER_US
+    clock.now_us += believed_us(two)
     two.fleet.beat("left", "left 1")
     assert two.fleet.decide(2, "left") is not None
 
@@ -94,7 +99,7 @@ def test_of_two_swaps_at_once_the_second_is_refused_on_whichever_replica(two: St
 
 def test_the_swap_of_one_that_is_gone_is_no_obstacle_for_the_next(two: Store, clock: ManualClock) -> None:
     ask(two, "c")
-    clock.now_us += GONE_AFTER_US
+    clock.now_us += believed_us(two)
     two.fleet.beat("right", "right 1")
     assert ask(two, "d", by="right").number == 3
     with pytest.raises(Conflict, match="given this swap up"):
@@ -120,7 +125,7 @@ def test_a_server_alone_puts_its_own_ensemble_in_force_and_one_beside_others_get
     two: Store, clock: ManualClock
 ) -> None:
     assert two.fleet.establish(("d",), "d", of("left", "d")).ensemble == "a+b"
-    clock.now_us += GONE_AFTER_US
+    clock.now_us += believed_us(two)
     assert two.fleet.establish(("d",), "d", of("left", "d")).number == 2
     assert two.fleet.establish(("d",), "d", of("left", "d")).number == 2
 
@@ -148,6 +153,30 @@ def test_a_name_belongs_to_the_server_that_started_last_under_it(two: Store) -> 
     two.fleet.answers("left", "left 1", 9, None)
     two.fleet.leave("left", "left 1")
     assert serving(two)["left"] == (None, None)
+
+
+def test_a_sign_of_life_is_written_twice_at_least_while_it_is_believed_and_on_sqlite_once_a_minute(
+    two: Store, clock: ManualClock
+) -> None:
+    begun_us, written = clock.now_us, set()
+    for _ in range(120):
+        clock.now_us += 5_000_000
+        assert two.fleet.beat("left", "left 1") == "left 1"
+        [left, _] = two.fleet.standing().replicas
+        assert left.is_live(clock.now_us)
+        written.add(left.seen_at_us)
+    minutes = (clock.now_us - begun_us) // 60_000_000
+    assert len(written - {begun_us}) == (minutes if believed_us(two) > 60_000_000 else 12 * minutes)
+    assert 2 * (max(written) - sorted(written)[-2]) < believed_us(two)
+
+
+def test_after_the_clock_is_set_back_a_sign_of_life_is_written_at_once(two: Store, clock: ManualClock) -> None:
+    clock.now_us -= 3600 * 1_000_000
+    two.fleet.beat("left", "left 1")
+    assert {each.name: each.seen_at_us == clock.now_us for each in two.fleet.standing().replicas} == {
+        "left": True,
+        "right": False,
+    }
 
 
 def test_one_that_died_is_forgotten_a_day_later(two: Store, clock: ManualClock) -> None:

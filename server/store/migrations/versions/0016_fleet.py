@@ -14,6 +14,7 @@ _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     op.add_column("notices", sa.Column("instance", _KEY, nullable=True))
+    op.add_column("channels", sa.Column("turned_away_at_us", sa.BigInteger(), nullable=True))
     op.create_table(
         "generations",
         sa.Column("number", _NUMBER, autoincrement=False, nullable=False),
@@ -35,6 +36,7 @@ def upgrade() -> None:
         sa.Column("run", _KEY, nullable=False),
         sa.Column("started_at_us", sa.BigInteger(), nullable=False),
         sa.Column("seen_at_us", sa.BigInteger(), nullable=False),
+        sa.Column("alive_until_us", sa.BigInteger(), nullable=False),
         sa.Column("generation", sa.BigInteger(), nullable=True),
         sa.Column("ensemble", _KEY, nullable=True),
         sa.Column("models", sa.Text(), nullable=False),

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from server.delivery.care import ChannelCare
 from server.delivery.dispatcher import Dispatcher
 from server.delivery.notify.channel import make_notify
 from server.delivery.notify.memory import Memory, decode, encode
 from server.delivery.sender import LEASE_S
 from server.store import Store, open_store
 from tests.server.delivery.notify.house import House
-from tests.server.delivery.notify.receivers import HttpReceiver
+from tests.server.delivery.notify.receivers import HttpReceiver, http_receiver
 from tests.server.scenes import START_US, Yard, across
 from tests.stand_ins import ManualClock
 
@@ -69,6 +70,39 @@ def drain(store: Any, yard: Yard) -> None:
     dispatcher = Dispatcher(store, [make_notify("phones", h.settings, h.around)])
     for _ in range(8):
         dispatcher.drain_once()
+
+
+def test_one_of_several_receivers_that_fails_is_seen_where_channels_stand_and_counted_until_it_takes_a_message(
+    yard: Yard, receiver: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[str] = []
+
+    def standing(times: int) -> tuple[str, str | None, int]:
+        h = House(urls=["env:PHONE", "env:TABLET"])
+        h.clock = yard.clock
+        channel = make_notify("phones", h.settings, h.around)
+        dispatcher = Dispatcher(yard.store, [channel], on_failed=failed.append)
+        for _ in range(times):
+            dispatcher.drain_once()
+        care = ChannelCare(yard.store, {"phones": h.settings}, lambda: h.around)
+        found = care.standing("phones")
+        yard.clock.advance(LEASE_S + 1)
+        return found.state, found.error, found.backlog
+
+    with http_receiver() as other:
+        monkeypatch.setenv("TABLET", other.url())
+        other.status = 401
+        for _ in range(2):  # the second time after a restart
+            state, error, backlog = standing(8)
+            assert (state, backlog) == ("failing", 0)
+            assert error is not None
+            assert error.startswith("env:TABLET (json): ")
+            assert "env:PHONE" not in error
+        assert failed == ["phones", "phones"]
+        assert len(receiver.posts) == 4
+        other.status = 200
+        assert standing(8) == ("sending", None, 0)
+        assert other.lines == receiver.lines
 
 
 def test_the_visits_of_a_walk_are_told_once_each(yard: Yard, receiver: HttpReceiver) -> None:

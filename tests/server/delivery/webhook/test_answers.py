@@ -131,11 +131,12 @@ def test_a_receiver_that_turns_us_away_for_good_pauses_the_channel_which_says_wh
 ) -> None:
     receiver.say = lambda _: Answer(status)
     clock = walked_yard.clock
-    dispatcher = Dispatcher(walked_yard.store, [channel(receiver.url, clock)], monotonic=lambda: clock() / SECOND_US)
-    drained(dispatcher)
-    clock.advance(hours * 3600)
-    drained(dispatcher)
-    clock.advance(3600)
+    for hour in range(0, round(hours) + 1, 24):  # the server is restarted every day
+        dispatcher = Dispatcher(walked_yard.store, [channel(receiver.url, clock)])
+        drained(dispatcher)
+        (state,) = walked_yard.store.channel_states()
+        assert (state.paused_at_us is not None) == (hour == hours)
+        clock.advance(24 * 3600)
     count = len(receiver.received)
     drained(dispatcher)
     assert len(receiver.received) == count, "it is paused"
@@ -149,6 +150,24 @@ def test_a_receiver_that_turns_us_away_for_good_pauses_the_channel_which_says_wh
     walked_yard.store.resume("hook")
     drained(dispatcher)
     assert receiver.ids[count:] == ids(walked_yard.store)
+
+
+def test_a_receiver_that_fails_otherwise_in_between_is_given_three_days_anew(
+    walked_yard: Yard, receiver: Receiver
+) -> None:
+    clock = walked_yard.clock
+    dispatcher = Dispatcher(walked_yard.store, [channel(receiver.url, clock)])
+    for status in (403, 502, 403):
+        receiver.say = lambda _, status=status: Answer(status)  # type: ignore[misc]
+        drained(dispatcher)
+        clock.advance(2 * 86_400)
+    drained(dispatcher)
+    (state,) = walked_yard.store.channel_states()
+    assert state.paused_at_us is None
+    clock.advance(86_400)
+    drained(dispatcher)
+    (state,) = walked_yard.store.channel_states()
+    assert state.paused_at_us is not None
 
 
 TRICKLES = {
