@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from heapq import merge
 from itertools import groupby
@@ -11,13 +11,13 @@ from typing import NamedTuple, Protocol
 
 from policies.events import microseconds
 from policies.fold import decode_state
-from server.domain.records import Checkpoint, LoggedEvent
+from server.domain.records import CameraHead, Checkpoint, LoggedEvent
 
 PAGE = 500
 NEAR_US = 7_200_000_000
 """Before a stretch, the log is read of all cameras at once. Before that, only of cameras that need it, those
 together that begin at about the same time."""
-_AT_ONCE = 200
+CAMERAS_AT_ONCE = 200
 """Cameras in one question."""
 
 PRESENCE = ("presence_started", "presence_ended")
@@ -54,13 +54,16 @@ class EventLog(Protocol):
         limit: int | None = ...,
         withdrawn: bool = ...,
         backwards: bool = ...,
+        bare: bool = ...,
     ) -> list[LoggedEvent]: ...
 
 
 class Store(EventLog, Protocol):
     @property
     def past(self) -> Past: ...
+    def cameras(self) -> Sequence[CameraHead]: ...
     def names(self) -> list[tuple[str, str]]: ...
+    def whole(self, ids: Collection[str]) -> dict[str, LoggedEvent]: ...
     def begun_at(self, instants: Collection[int], *, withdrawn: bool = ...) -> list[LoggedEvent]: ...
     def last_confirmed_us(self, site: str | None = ...) -> Mapping[tuple[str, str], int]: ...
     def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint: ...
@@ -115,7 +118,7 @@ def _far(past: PastOfVisits) -> Iterator[list[tuple[str, str]]]:
         if past.near_us is not None and from_us < past.near_us:
             apart.setdefault(from_us // NEAR_US, []).append(name)
     for some in apart.values():
-        yield from (some[at : at + _AT_ONCE] for at in range(0, len(some), _AT_ONCE))
+        yield from (some[at : at + CAMERAS_AT_ONCE] for at in range(0, len(some), CAMERAS_AT_ONCE))
 
 
 def read_pages(read: Callable[..., list[LoggedEvent]]) -> Iterator[LoggedEvent]:

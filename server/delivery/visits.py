@@ -7,14 +7,25 @@ without a partner stand alone. Lines come in the order in which what they tell b
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import heappop, heappush
 from itertools import groupby
 
 from policies.events import ORDER, Event, microseconds
-from server.delivery.visit_log import PRESENCE, PastOfVisits, Store, Stretch, begin_us, read_log, read_pages, read_past
+from policies.fold import decode_state
+from server.delivery.visit_log import (
+    CAMERAS_AT_ONCE,
+    PRESENCE,
+    PastOfVisits,
+    Store,
+    Stretch,
+    begin_us,
+    read_log,
+    read_pages,
+    read_past,
+)
 from server.domain.records import LoggedEvent
 
 HELD = 2000
@@ -25,8 +36,8 @@ _READ, _MOST_READ = 500, 10_000
 
 _JOINED_US = 1_000_000
 
-FindEnd = Callable[[LoggedEvent], LoggedEvent | None]
-"""Gives the `left` of an `entered`; None: the visit goes on."""
+FindEnds = Callable[[Sequence[LoggedEvent]], Mapping[str, LoggedEvent]]
+"""Gives the `left` of each `entered`, by the id of that; a visit that goes on has none."""
 
 
 @dataclass(slots=True)
@@ -89,18 +100,20 @@ def _place(event: Event) -> tuple[str | None, ...]:
 
 
 class Joiner:
-    """Joins events to visits. `find_end` looks up the end of a visit that keeps more than `held` others waiting.
+    """Joins events to visits. Once one keeps more than `held` others waiting, `find_ends` looks up the ends of all
+    that wait for theirs. It is asked for each visit once.
 
     Where it finds none, the visit comes as it is; its end is added to it when it is read.
     """
 
-    def __init__(self, find_end: FindEnd = lambda _: None, held: int | None = None) -> None:
-        self._find_end = find_end
+    def __init__(self, find_ends: FindEnds = lambda _: {}, held: int | None = None) -> None:
+        self._find_ends = find_ends
         self._held = HELD if held is None else held
         self._waiting: deque[Visit] = deque()
         self._open: dict[tuple[str | None, ...], Visit] = {}
         self._recent: dict[tuple[str | None, ...], list[Visit]] = {}
         self._looked_up: set[str] = set()
+        self._asked: set[str] = set()
 
     def join(self, events: Iterable[LoggedEvent], *, is_all: bool = True) -> Iterator[Visit]:
         """The visits of events that come in the order in which they began. `is_all`: a visit without an end goes on."""
@@ -109,8 +122,7 @@ class Joiner:
                 self._add(logged)
             yield from self._ready(start_us)
         if not is_all:
-            for visit in list(self._open.values()):
-                self._look_up(visit)
+            self._look_up(visit for visit in self._waiting if not visit.is_over)
         yield from self._waiting
         self._waiting.clear()
 
@@ -162,14 +174,22 @@ class Joiner:
             if not head.is_over:
                 if len(self._waiting) <= self._held:
                     return
-                self._look_up(head)
+                if head.first.id not in self._asked:
+                    self._look_up(visit for visit in self._waiting if not visit.is_over)
+            self._asked.discard(head.first.id)
             yield self._waiting.popleft()
 
-    def _look_up(self, visit: Visit) -> None:
-        entered = visit.of("entered")
-        end = entered and self._find_end(entered)
-        if entered and end:
-            self._open.pop(_stay(entered.event), None)
+    def _look_up(self, some: Iterable[Visit]) -> None:
+        new = [visit for visit in some if visit.first.id not in self._asked]
+        self._asked.update(visit.first.id for visit in new)
+        entries = [(visit, entered) for visit in new if (entered := visit.of("entered")) is not None]
+        ends = self._find_ends([entered for _, entered in entries])
+        for visit, entered in entries:
+            end = ends.get(entered.event.id)
+            if end is None:
+                continue
+            if self._open.get(_stay(entered.event)) is visit:
+                del self._open[_stay(entered.event)]
             self._looked_up.add(end.event.id)
             visit.events.append(end)
             visit.is_over = True
@@ -208,13 +228,13 @@ def some_visits(
 
 def visits(store: Store, stretch: Stretch, *, withdrawn: bool = False) -> Iterator[Visit]:
     """The visits of which some part lies in a stretch, in the order in which they began. Memory is flat."""
-    find_end = partial(end_of, store)
+    find_ends = partial(ends_of, store)
     past = read_past(store, stretch, withdrawn=withdrawn)
     entries = [logged for logged in past.begun if logged.event.kind == "entered" and not logged.is_withdrawn]
-    ends = [end for end in map(find_end, entries) if end]
+    ends = find_ends(entries).values()
     past.begun.extend([end for end in ends if begin_us(end) < past.from_us[end.event.site, end.event.camera]])
     events = read_log(store, stretch, past, withdrawn=withdrawn)
-    for visit in Joiner(find_end).join(events, is_all=stretch.until_us is None):
+    for visit in Joiner(find_ends).join(events, is_all=stretch.until_us is None):
         end_us = visit.end_us
         if stretch.since_us is None or end_us is None or end_us >= stretch.since_us:
             yield visit
@@ -238,12 +258,42 @@ def events_by_time(store: Store, stretch: Stretch, kind: str | None, *, withdraw
     yield from due(float("inf") if stretch.until_us is None else stretch.until_us)
 
 
-def end_of(store: Store, entered: LoggedEvent) -> LoggedEvent | None:
-    """The `left` that ends a visit; None while it goes on."""
-    event = entered.event
-    after_us = microseconds(event.started_at)
-    pages = read_pages(partial(store.begun, after_us, None, event.site, event.camera, "left"))
-    return next((logged for logged in pages if _stay(logged.event) == _stay(event)), None)
+def ends_of(store: Store, entries: Sequence[LoggedEvent]) -> dict[str, LoggedEvent]:
+    """The `left` that ends each of these visits, by the id of its `entered`. Those that go on have none.
+
+    The log is read once for all of them, and not for visits that go on by the state of their camera.
+    """
+    begun = {(*_stay(each.event), begin_us(each)): each for each in entries}
+    for key in _going_on(store) if begun else ():
+        begun.pop(key, None)
+    waiting: dict[tuple[str | None, ...], list[LoggedEvent]] = {}
+    for entered in begun.values():
+        waiting.setdefault(_stay(entered.event), []).append(entered)
+    if not waiting:
+        return {}
+    names = {(each.event.site, each.event.camera) for each in begun.values()}
+    first_us = min(map(begin_us, begun.values()))
+    few = names if len(names) <= CAMERAS_AT_ONCE else None
+    ends: dict[str, str] = {}
+    for left in read_pages(partial(store.begun, first_us, None, None, None, "left", names=few, bare=True)):
+        key = _stay(left.event)
+        over = [each for each in waiting.get(key, ()) if begin_us(each) <= begin_us(left)]
+        if not over:
+            continue
+        ends.update((each.event.id, left.event.id) for each in over)
+        waiting[key] = [each for each in waiting[key] if each not in over]
+        if len(ends) == len(begun):
+            break
+    whole = store.whole(list(ends.values()))
+    return {entered: whole[left] for entered, left in ends.items() if left in whole}
+
+
+def _going_on(store: Store) -> Iterator[tuple[str | int | None, ...]]:
+    """The visits of which the states of the cameras say that they go on: their stay and when it began (us)."""
+    for head in store.cameras():
+        for track in decode_state(head.state).tracks:
+            for visit in track.visits:
+                yield head.site, head.camera, track.id, visit.sector, visit.entry_us
 
 
 def begin_of(store: Store, left: LoggedEvent) -> LoggedEvent | None:
@@ -264,7 +314,7 @@ def visit_of(store: Store, logged: LoggedEvent) -> list[LoggedEvent]:
     with_it = store.begun(start_us, start_us + 1, event.site, event.camera)
     same = [each for each in with_it if _place(each.event) == _place(event) and event.sector is not None]
     begins = [each for each in same if each.event.kind == "entered"]
-    ends = [end for each in begins if (end := end_of(store, each)) is not None]
+    ends = ends_of(store, begins).values()
     return list({each.event.id: each for each in (logged, *same, *ends)}.values())
 
 
