@@ -52,7 +52,7 @@ from server.serving.membership import Membership
 from server.serving.memory_budget import BODIES
 from server.serving.selection import chosen_models, forget_file
 from server.serving.service import Service
-from server.settings import ServerSettings, load_settings
+from server.settings import ServerSettings, load_settings, processors
 from server.store import Store, open_store, visit_stretches
 from server.web import annotations as annotation_routes
 from server.web import (
@@ -77,6 +77,8 @@ from server.web.control import Control
 log = logging.getLogger(__name__)
 
 EXTENSION = "sectorwatch"
+_MOST_REPLAYS = 4
+"""Processes of some 60 MB each that replay for the pages at once, at most."""
 """Where `create_app` leaves the Runtime: `app.extensions[EXTENSION]`."""
 
 
@@ -180,7 +182,7 @@ def _runtime(
         service=service,
         admission=admission,
         current=current,
-        replays=Replays(settings.database_url),
+        replays=Replays(settings.database_url, min(processors(), _MOST_REPLAYS)),
         care=ChannelCare(store, settings.channels, lambda: around),
         ports=_ports(settings, service, probes.routes(current.ensemble, store.check, metrics.text, authenticator=None)),
         is_fixed=ensemble is not None,

@@ -1,4 +1,4 @@
-"""Replays beside serving: a stretch of the past under other policies, in a child process of low priority."""
+"""Replays beside serving: a stretch of the past under other policies, in child processes of low priority."""
 
 from __future__ import annotations
 

@@ -23,10 +23,12 @@ MOST_EVENTS = 30_000
 """So much is remembered at most, of all policies together: some 60 MB; of one question an hour more."""
 _TOO_MUCH = "this stretch has more events than are compared at once: choose a shorter one"
 _LIMIT_S = 60.0
+_AHEAD = 4
+"""Hours that are begun before the one before them is done, so that every process has work while a page is drawn."""
 
 
 class Asks(Protocol):
-    def ask(self, job: Job, owner: str, wait_s: float = ...) -> Replayed: ...
+    def ask(self, job: Job, owner: str, wait_s: float = ..., ahead: Sequence[Job] = ...) -> Replayed: ...
 
 
 class Hour(NamedTuple):
@@ -115,14 +117,15 @@ class HourByHour:
         why, is_asking = "", True
         keys_of = {hour: [(site, camera, edition(hour), each.digest, hour) for each in policies] for hour in hours}
         asked = {key for keys in keys_of.values() for key in keys}
-        for hour, keys in keys_of.items():
+        for place, (hour, keys) in enumerate(keys_of.items()):
             known = self._look_up(keys)
             missing = [each for each, of_hour in zip(policies, known, strict=True) if of_hour is None]
             if missing and is_asking and self._is_too_much(asked):
                 why, is_asking = _TOO_MUCH, False
             if missing and is_asking:
                 job = Job(site, (camera,), tuple(each.text for each in missing), *hour, _LIMIT_S, edition=keys[0][2])
-                replayed = self._replays.ask(job, owner, max(0.0, until_s - time.monotonic()))
+                ahead = self._ahead(site, camera, policies, list(keys_of.items())[place + 1 :])
+                replayed = self._replays.ask(job, owner, max(0.0, until_s - time.monotonic()), ahead)
                 why = replayed.why if replayed.is_over else ""
                 is_asking = replayed.state == "done"
                 if is_asking:
@@ -137,6 +140,20 @@ class HourByHour:
             len(hours) - len(done),
             why if len(done) < len(hours) else "",
         )
+
+    def _ahead(
+        self, site: str, camera: str, policies: Sequence[Tried], hours: Sequence[tuple[Hour, list[_Key]]]
+    ) -> list[Job]:
+        """The jobs of the next hours that are not folded under all policies."""
+        jobs: list[Job] = []
+        for hour, keys in hours:
+            if len(jobs) == _AHEAD:
+                break
+            pairs = zip(policies, self._look_up(keys), strict=True)
+            texts = tuple(each.text for each, of_hour in pairs if of_hour is None)
+            if texts:
+                jobs.append(Job(site, (camera,), texts, *hour, _LIMIT_S, edition=keys[0][2]))
+        return jobs
 
     def _is_too_much(self, asked: Collection[_Key]) -> bool:
         """Whether the hours of one question that are folded fill what may be remembered."""

@@ -1,4 +1,4 @@
-"""One replay at a time beside serving, as long as somebody asks for it."""
+"""Replays beside serving, as many at once as there are processors for them, as long as somebody asks for them."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from contextlib import suppress
-from multiprocessing import get_context
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from typing import NamedTuple
 
 from server.domain.errors import RetryLater
+from server.replays.child import GRACE_S, Child
 from server.replays.job import Job, Replayed
-from server.replays.worker import work
 
 log = logging.getLogger(__name__)
 
@@ -24,23 +21,20 @@ REMEMBERED_S = 300.0
 REMEMBERED = 16
 """So many results are remembered at most, each so long: late bursts may change the past meanwhile."""
 MOST_WAITING = 20
-_IDLE_S = 60.0
+_IDLE_S = 300.0
+"""A child waits so long for the next move of a control: its start takes longer than first figures may."""
+_SILENT_S = 60.0
 _TICK_S = 0.1
-_GRACE_S = 5.0
 _ENDED = "the process that replays ended before it was done (is there too little memory?); the server's log says more"
 
 
-class _Child(NamedTuple):
-    process: BaseProcess
-    pipe: Connection
-
-
 class _Asked:
-    """A job that is asked for: by whom, when for the last time, and how far it is."""
+    """A job that is asked for: by whom, when for the last time, how far it is, and whether it is begun ahead."""
 
-    def __init__(self, job: Job, owner: str) -> None:
+    def __init__(self, job: Job, owner: str, *, is_ahead: bool) -> None:
         self.job = job
         self.owner = owner
+        self.is_ahead = is_ahead
         self.at_s = time.monotonic()
         self.is_dropped = False
         self.replayed = Replayed(job, "waiting")
@@ -51,33 +45,41 @@ class _Asked:
 
 
 class Replays:
-    """Replays of the database at a URL. Constructing starts nothing; the first job starts a thread and a child process.
+    """Replays of the database at a URL. Constructing starts nothing; jobs start `at_once` threads and child processes
+    at most.
 
     `ask` begins a job and shows how far it is: ask again until `Replayed.is_over`. The same job is not done twice while
     its result is remembered. A job of an owner (a user's page) takes the place of that owner's earlier one. A job that
     nobody has asked for in FORGOTTEN_S is given up. Safe to use from several threads.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, at_once: int = 1) -> None:
         self._url = url
+        self._at_once = at_once
         self._changed = threading.Condition()
         self._waiting: list[_Asked] = []
-        self._working: _Asked | None = None
+        self._working: list[_Asked] = []
         self._over: OrderedDict[str, tuple[float, Replayed]] = OrderedDict()
-        self._thread: threading.Thread | None = None
-        self._child: _Child | None = None
+        self._threads: list[threading.Thread] = []
+        self._children: list[Child] = []
         self._is_closed = False
 
-    def ask(self, job: Job, owner: str, wait_s: float = 0.8) -> Replayed:
+    def ask(self, job: Job, owner: str, wait_s: float = 0.8, ahead: Sequence[Job] = ()) -> Replayed:
         """The job as far as it is done, after at most `wait_s`; at once when it is over.
 
+        The owner will ask for the jobs `ahead` next: they are begun where nobody waits for another one.
         Raises RetryLater while too many others wait, and once the server stops.
         """
         until_s = time.monotonic() + wait_s
         with self._changed:
-            if (known := self._remembered(job)) is not None:
-                return known
-            asked = self._begin(job, owner)
+            known = self._remembered(job)
+            self._make_room(owner, {job.id, *(each.id for each in ahead)})
+            asked = None if known is not None else self._begin(job, owner)
+            for each in ahead:
+                if self._remembered(each) is None and len(self._waiting) < MOST_WAITING:
+                    self._begin(each, owner, is_ahead=True)
+            if known is not None or asked is None:
+                return known or Replayed(job, "waiting")
             while not asked.replayed.is_over and (left_s := until_s - time.monotonic()) > 0 and not asked.is_dropped:
                 self._changed.wait(left_s)
             asked.at_s = time.monotonic()
@@ -88,62 +90,73 @@ class Replays:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
-        if self._thread is not None:
-            self._thread.join(_GRACE_S)
+        for thread in self._threads:
+            thread.join(GRACE_S)
 
     def _remembered(self, job: Job) -> Replayed | None:
         at_s, replayed = self._over.get(job.id, (0.0, None))
         return replayed if time.monotonic() - at_s < REMEMBERED_S else None
 
-    def _begin(self, job: Job, owner: str) -> _Asked:
+    def _make_room(self, owner: str, wanted: set[str]) -> None:
+        """Drop the owner's jobs but those of these ids, and what nobody waits for."""
+        for asked in (*self._waiting, *self._working):
+            asked.is_dropped = asked.is_dropped or (asked.owner == owner and asked.job.id not in wanted)
+        self._waiting = [asked for asked in self._waiting if asked.is_wanted]
+
+    def _begin(self, job: Job, owner: str, *, is_ahead: bool = False) -> _Asked:
         """The job among those in work and waiting; it is put there where it is missing."""
         if self._is_closed:
             raise RetryLater("this server is stopping", retry_after_s=10)
-        in_hand = [*self._waiting, *([self._working] if self._working else [])]
-        for asked in in_hand:
-            asked.is_dropped = asked.is_dropped or (asked.owner == owner and asked.job.id != job.id)
-        self._waiting = [asked for asked in self._waiting if asked.is_wanted]
-        for asked in in_hand:
+        for asked in (*self._waiting, *self._working):
             if asked.job.id == job.id and not asked.is_dropped:
                 asked.at_s = time.monotonic()
+                asked.is_ahead = asked.is_ahead and is_ahead
                 return asked
-        if len(self._waiting) >= MOST_WAITING:
+        if sum(not asked.is_ahead for asked in self._waiting) >= MOST_WAITING:
             raise RetryLater(f"{MOST_WAITING} other replays wait already; try again in a while", retry_after_s=10)
-        asked = _Asked(job, owner)
+        asked = _Asked(job, owner, is_ahead=is_ahead)
         self._waiting.append(asked)
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="sectorwatch-replays", daemon=True)
-            self._thread.start()
+        if len(self._threads) < min(self._at_once, len(self._waiting) + len(self._working)):
+            child = Child(self._url)
+            self._children.append(child)
+            thread = threading.Thread(target=self._run, args=(child,), name="sectorwatch-replays", daemon=True)
+            self._threads.append(thread)
+            thread.start()
         self._changed.notify_all()
         return asked
 
-    def _run(self) -> None:
-        while (asked := self._next()) is not None:
+    def _run(self, child: Child) -> None:
+        while (asked := self._next(child)) is not None:
             try:
-                self._replay(asked)
+                self._replay(child, asked)
             except (EOFError, OSError) as error:
                 log.error("replay not done", extra={"site": asked.job.site, "cause": str(error) or "its process ended"})
-                self._end_child()
+                child.end()
                 self._show(asked, Replayed(asked.job, "failed", why=_ENDED))
-        self._end_child()
+            finally:
+                with self._changed:
+                    self._working.remove(asked)
+        child.end()
 
-    def _next(self) -> _Asked | None:
-        """The next job that somebody waits for; None once this is closed."""
+    def _next(self, child: Child) -> _Asked | None:
+        """The next job that somebody waits for, those begun ahead last; None once this is closed."""
         with self._changed:
-            self._working = None
+            idle_since_s = time.monotonic()
             while not self._is_closed:
-                while self._waiting:
-                    asked = self._waiting.pop(0)
-                    if asked.is_wanted:
-                        self._working = asked
-                        return asked
-                if not self._changed.wait(_IDLE_S):
-                    self._end_child()
+                self._waiting = [asked for asked in self._waiting if asked.is_wanted]
+                if self._waiting:
+                    asked = min(self._waiting, key=lambda each: each.is_ahead)
+                    self._waiting.remove(asked)
+                    self._working.append(asked)
+                    return asked
+                self._changed.wait(_IDLE_S)
+                if time.monotonic() - idle_since_s >= _IDLE_S:
+                    child.end()
         return None
 
-    def _replay(self, asked: _Asked) -> None:
-        """Have the child do a job, and keep what it sends, until it is over or not wanted any more."""
-        pipe = self._started().pipe
+    def _replay(self, child: Child, asked: _Asked) -> None:
+        """Have a child do a job, and keep what it sends, until it is over or not wanted any more."""
+        pipe = child.pipe()
         pipe.send(asked.job)
         begun_s = time.monotonic()
         while not self._is_closed:
@@ -153,19 +166,19 @@ class Replays:
                 if replayed.is_over:
                     return
             elif not asked.is_wanted:
-                self._give_up(pipe)
+                self._give_up(child, pipe)
                 return
-            elif time.monotonic() - begun_s > asked.job.limit_s + _GRACE_S + _IDLE_S:
+            elif time.monotonic() - begun_s > asked.job.limit_s + GRACE_S + _SILENT_S:
                 raise OSError(f"it did not answer for {asked.job.limit_s:g} s")
 
-    def _give_up(self, pipe: Connection) -> None:
+    def _give_up(self, child: Child, pipe: Connection) -> None:
         """Have the child end its job; one that does not within some seconds is ended itself."""
         pipe.send(None)
-        until_s = time.monotonic() + _GRACE_S
+        until_s = time.monotonic() + GRACE_S
         while pipe.poll(max(0.0, until_s - time.monotonic())):
             if pipe.recv().is_over:
                 return
-        self._end_child()
+        child.end()
 
     def _show(self, asked: _Asked, replayed: Replayed) -> None:
         with self._changed:
@@ -175,26 +188,3 @@ class Replays:
                 while len(self._over) > REMEMBERED:
                     self._over.popitem(last=False)
             self._changed.notify_all()
-
-    def _started(self) -> _Child:
-        """The child, alive."""
-        if self._child is not None and self._child.process.is_alive():
-            return self._child
-        self._end_child()
-        # Spawned, not forked: a fork would share this process's database connections and models.
-        context = get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(self._url, theirs), name="sectorwatch-replay", daemon=True)
-        process.start()
-        theirs.close()
-        self._child = _Child(process, ours)
-        return self._child
-
-    def _end_child(self) -> None:
-        child, self._child = self._child, None
-        if child is None:
-            return
-        with suppress(OSError):
-            child.pipe.close()
-        child.process.kill()
-        child.process.join(_GRACE_S)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ class InThisProcess:
         self.unfinished: list[Replayed] = []
         self._store = store
 
-    def ask(self, job: Job, owner: str, wait_s: float = 0.0) -> Replayed:
+    def ask(self, job: Job, owner: str, wait_s: float = 0.0, ahead: Sequence[Job] = ()) -> Replayed:
         self.jobs.append(job)
         if self.unfinished:
             return replace(self.unfinished.pop(0), job=job)

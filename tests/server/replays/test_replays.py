@@ -81,8 +81,9 @@ def test_a_job_of_an_owner_takes_the_place_of_the_one_before(replays: Replays) -
 
 def test_a_replay_runs_at_the_lowest_priority_and_ends_with_the_service(replays: Replays) -> None:
     finished(replays, JOB)
-    assert replays._child is not None
-    process = replays._child.process
+    [child] = replays._children
+    process = child.process
+    assert process is not None
     assert process.pid is not None
     assert os.getpriority(os.PRIO_PROCESS, process.pid) == 19
     replays.close()
@@ -93,11 +94,12 @@ def test_a_replay_runs_at_the_lowest_priority_and_ends_with_the_service(replays:
 
 def test_a_killed_replay_is_a_sentence_and_the_next_one_works(replays: Replays) -> None:
     finished(replays, JOB)
-    assert replays._child is not None
-    os.kill(replays._child.process.pid or 0, signal.SIGSTOP)
+    process = replays._children[0].process
+    assert process is not None
+    os.kill(process.pid or 0, signal.SIGSTOP)
     other = replace(JOB, limit_s=3)
     replays.ask(other, "ann", wait_s=0.2)
-    os.kill(replays._child.process.pid or 0, signal.SIGKILL)
+    os.kill(process.pid or 0, signal.SIGKILL)
     failed = finished(replays, other)
     assert failed.state == "failed"
     assert "ended before it was done" in failed.why
@@ -141,3 +143,18 @@ def test_a_job_that_is_not_wanted_any_more_ends_at_once(store: Store) -> None:
 
 def policies(job: Job) -> list[SitePolicy]:
     return [parse_site_policy(text) for text in job.texts]
+
+
+def test_what_is_asked_for_next_is_done_in_another_process_and_answered_at_once(url: str, store: Store) -> None:
+    replays = Replays(url, at_once=2)
+    after = replace(JOB, since_us=START_US + 5_000_000)
+    try:
+        replays.ask(JOB, "ann", wait_s=0, ahead=[after])
+        assert len(replays._children) == 2
+        assert (
+            finished(replays, after).spans[0]
+            == _Run(after, lambda: False, lambda _: None).replay(store, policies(after)).spans[0]
+        )
+        assert finished(replays, JOB).state == "done"
+    finally:
+        replays.close()
