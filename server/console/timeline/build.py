@@ -51,11 +51,13 @@ class _Light:
     def __init__(self, store: Store) -> None:
         self.past = store.past
         self._store = store
+        self.cameras = store.cameras
         self.checkpoint = store.checkpoint
         self.checkpoints = store.checkpoints
         self.events = store.events
         self.last_confirmed_us = store.last_confirmed_us
         self.names = store.names
+        self.whole = store.whole
 
     def begun(self, *asked: Any, **options: Any) -> list[LoggedEvent]:
         return self._store.begun(*asked, bare=True, **options)
