@@ -16,7 +16,7 @@ from policies.fusion.grouping import Group, group_boxes
 from policies.fusion.judgement import NOTHING, Candidate, Judgement
 from policies.fusion.pieces import group_moving
 from policies.fusion.voters import Voters, voters_of
-from policies.geometry import Point, foot
+from policies.geometry import Point, contains, foot
 from policies.observation import ModelInfo, Observation, Prediction
 from policies.sensitivity import Verdict, Vote
 from policies.site.sectors import WHOLE, Sector
@@ -152,7 +152,12 @@ def _foot(group: Group) -> Point:
 
 def sectors_at(policy: CameraPolicy, target: str, point: Point) -> list[Sector]:
     """The sectors that ask for `target` and hold this point."""
-    return [sector for sector in policy.asking.get(target, ()) if sector.holds(point)]
+    x, y = point
+    return [
+        sector
+        for sector, (left, top, right, bottom) in policy.asking.get(target, ())
+        if left <= x <= right and top <= y <= bottom and contains(sector.polygon, point)
+    ]
 
 
 def _label_score(

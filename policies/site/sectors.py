@@ -9,7 +9,7 @@ from functools import cached_property
 import msgspec
 from msgspec.structs import replace
 
-from policies.geometry import Edge, Point, Polygon, bounds, contains, inner_border, overlap, to_edge, to_edges
+from policies.geometry import Edge, Point, Polygon, bounds, inner_border, overlap, to_edge, to_edges
 from policies.observation import Box
 from policies.site.rules import Rules
 
@@ -77,12 +77,6 @@ class Sector(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
         """The middle of what a classifier is shown of it."""
         left, top, right, bottom = self.bounds
         return ((left + right) / 2, (top + bottom) / 2)
-
-    def holds(self, point: Point) -> bool:
-        """Whether the point lies in it."""
-        x, y = point
-        left, top, right, bottom = self.bounds
-        return left <= x <= right and top <= y <= bottom and contains(self.polygon, point)
 
 
 class Line(msgspec.Struct, frozen=True):

@@ -106,10 +106,12 @@ class CameraPolicy(msgspec.Struct, frozen=True, dict=True):
         return up_to_edges(self.sectors, self.apart)
 
     @cached_property
-    def asking(self) -> dict[str, tuple[Sector, ...]]:
-        """Target to the sectors that ask for it, as feet fall into them."""
+    def asking(self) -> dict[str, tuple[tuple[Sector, Box], ...]]:
+        """Target to the sectors that ask for it, as feet fall into them, each with its bounds."""
         return {
-            target: tuple(sector for sector in self.reaching.values() if target in sector.rules.targets)
+            target: tuple(
+                (sector, sector.bounds) for sector in self.reaching.values() if target in sector.rules.targets
+            )
             for target in self.targets
         }
 

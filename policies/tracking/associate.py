@@ -211,18 +211,21 @@ def _predicted_costs(
     costs = [NOT_THIS_ONE] * len(seen)
     if not near:  # most things, of most candidates
         return costs
-    spread, stayed_spread = expected.pp + POSITION_NOISE**2, (2 * POSITION_NOISE) ** 2
+    of_place = _Spread(expected.pp + POSITION_NOISE**2, expected_h)
+    of_stay = _Spread((2 * POSITION_NOISE) ** 2, expected_h)
     step_x, step_y = expected_x - was.x, expected_y - was.y
     is_long = math.hypot(step_x, step_y) > LONG_STEP * expected_h
     stopped = STAYED_COST + _stopping_cost(was, thing.ago_s, max_speed)
     left = LEFT_COST if _has_left_frame(was, expected, aspect) else 0.0
     for place, (x, y, h, weak) in near:
         dx, dy = x - expected_x, y - expected_y
-        cost = _position_cost(dx, dy, expected_h, spread)
+        cost = (dx * dx + dy * dy) / of_place.unit + of_place.base
         if is_long:
             more = min(max(h / expected_h, 1 / MOST_GROWTH), MOST_GROWTH) - 1
-            cost = min(cost, _position_cost(dx - more * step_x, dy - more * step_y, expected_h, spread))
-        cost = min(cost, _position_cost(x - last_x, y - last_y, expected_h, stayed_spread) + stopped)
+            dx, dy = dx - more * step_x, dy - more * step_y
+            cost = min(cost, (dx * dx + dy * dy) / of_place.unit + of_place.base)
+        dx, dy = x - last_x, y - last_y
+        cost = min(cost, (dx * dx + dy * dy) / of_stay.unit + of_stay.base + stopped)
         if cost + weak + left < NEW_THING_COST:  # else it is too far whatever its size
             costs[place] = cost + 2 * _size_cost(h, expected_h) + weak + left - NEW_THING_COST
     return costs
@@ -264,9 +267,16 @@ def _size_cost(h: float, expected_h: float) -> float:
     return math.log1p((math.log(h / expected_h) / SIZE_SPREAD) ** 2)
 
 
-def _position_cost(dx: float, dy: float, h: float, spread: float) -> float:
-    """Twice the negative log density of a normal distribution in the plane, distances in body heights."""
-    return (dx * dx + dy * dy) / (h * h * spread) + 2 * math.log(spread)
+class _Spread:
+    """A normal distribution of places in the plane, `variance` in squared body heights. Twice its negative log density
+    at a squared distance in frame heights is that by `unit`, and `base`.
+    """
+
+    __slots__ = ("base", "unit")
+
+    def __init__(self, variance: float, h: float) -> None:
+        self.unit = h * h * variance
+        self.base = 2 * math.log(variance)
 
 
 def _box(candidate: Candidate) -> Box:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from policies.events import Evidence, event_id
 from policies.geometry import Point
 from policies.observation import Box
+from policies.sensitivity import Vote
 from policies.site.rules import Movement
 from policies.site.site_policy import CameraPolicy
 from policies.site.targets import MOVING
@@ -19,6 +20,8 @@ from policies.tracking.track import Followed, Frame, Match, Sight, Track
 
 TRAIL_S = 2.5
 PAST_GAP_S = 0.25
+
+_WRITTEN = {vote: str(vote) for vote in Vote}
 
 
 def follow(policy: CameraPolicy, frame: Frame, matches: Sequence[Match]) -> Sequence[Followed]:
@@ -56,7 +59,7 @@ def _stopped(rules: Movement, stopped: Followed, every: Sequence[Followed], fram
 
 def _seen(policy: CameraPolicy, frame: Frame, track: Track | None, sight: Sight) -> Followed:
     seen, candidate, rules = frame.seen, sight.candidate, policy.rules.movement
-    votes = {model: str(vote) for model, vote in candidate.votes.items()}
+    votes = {model: _WRITTEN[vote] for model, vote in candidate.votes.items()}
     evidence = Evidence(seen.burst_id, seen.frame_sha256, candidate.score, votes, candidate.ruling.margin)
     before_us = None if track is None else track.seen_us
     if track is None:

@@ -37,8 +37,8 @@ def update_visits(
     for each in followed:
         track = each.track
         visits = track.visits if each.sight is None else _after_sight(policy, frame, each, each.sight)
-        over = _over(policy, frame, each, visits)
-        if over:
+        may_end = each.is_gone or any(visit.gone_us is not None for visit in visits)
+        if may_end and (over := _over(policy, frame, each, visits)):
             held = [c for c in over if is_held(c.visit, visits, policy.apart)]
             visits = tuple([v for v in visits if all(v is not c.visit for c in over)])
             if track.confirmed:
@@ -186,6 +186,8 @@ def _way_out(policy: CameraPolicy, frame: Frame, track: Track, visits: Sequence[
 def _marked(policy: CameraPolicy, visits: Sequence[Visit], visit: Visit) -> Visit:
     """The visit, marked once it lasted long enough to count, and to linger."""
     rules = policy.by_name[visit.sector].rules.movement
+    if visit.counted and (visit.lingered or not rules.linger_s):  # most visits
+        return visit
     counted = visit.counted or (
         has_lasted(visit, visit.last_us, rules.dwell_s) and not is_held(visit, visits, policy.apart)
     )
