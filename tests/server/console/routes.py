@@ -87,6 +87,7 @@ POSTS: dict[str, Ask] = {
     "console.channel_tested": Ask(is_of_server=True),
     "console.channel_resent": Ask(is_of_server=True),
     "console.letters_dropped": Ask(is_of_server=True),
+    "console.channel_forgotten": Ask(is_of_server=True),
     "console.tune_saved": Ask({"do": "propose", "state": "confirm=3", "why": "why <i>sw</i>"}),
 }
 """Endpoint of an action -> the fields of its form."""
