@@ -104,3 +104,18 @@ def test_a_channel_that_hangs_holds_up_neither_uploads_nor_others_nor_the_end_of
     assert server.stopped() == 0
     assert time.monotonic() - asked_s < PATIENCE_S - STOP_S
     assert any("channel did not end" in line and "hangs" in line for line in server.output)
+
+
+def test_the_live_stream_of_one_server_shows_what_another_one_keeps(
+    store: Store, database_url: str, tmp_path: Path, running: list[Running]
+) -> None:
+    base_ns = time.monotonic_ns()
+    _, first = started(running, tmp_path / "a", database_url, base_ns)
+    _, second = started(running, tmp_path / "b", database_url, base_ns)
+    for number, (one, other) in enumerate(((first, second), (second, first))):
+        before = requests.get(f"{other}/live", timeout=PATIENCE_S).text.strip().rpartition("id: ")[2]
+        send(one, 1 + 19 * number, f"camera-{number}")
+        news = requests.get(f"{other}/live", headers={"Last-Event-ID": before}, timeout=PATIENCE_S)
+        told = [json.loads(line[6:]) for line in news.text.splitlines() if line.startswith("data: ")]
+        assert told, news.text
+        assert {each["camera"] for each in told} == {f"camera-{number}"}
