@@ -200,12 +200,16 @@ class Service:
         try:
             standing = self._membership.standing()
             wanted, asked = standing.wanted, standing.asked
-            if wanted is not None and wanted.number != self.generation:
-                self._catch_up(wanted, is_alone=not standing.others(self._membership.name))
-            elif asked is None or self._membership.give_up_orphan(standing):
-                self._ready = None
-            elif asked.number != self._answered:
+            if asked is not None and self._membership.give_up_orphan(standing):
+                asked = None
+            behind = wanted if wanted is not None and wanted.number != self.generation else None
+            has_it = behind is not None and self._ready is not None and self._ready[0] == behind.number
+            if asked is not None and asked.number != self._answered and not has_it:
                 self._prepare(asked)
+            elif behind is not None:
+                self._catch_up(behind, is_alone=not standing.others(self._membership.name))
+            elif asked is None:
+                self._ready = None
         finally:
             self._working.release()
 
@@ -298,7 +302,7 @@ class Service:
         Where the others are gone that served what this server cannot, its own ensemble is what all are to serve.
         """
         if self._ready is None or self._ready[0] != wanted.number:
-            if wanted.number == self._answered and time.monotonic() < self._retry_at_s:
+            if wanted.number <= self._answered and time.monotonic() < self._retry_at_s:
                 return
             self._mismatch = self._mismatch or f"generation {wanted.number} of the ensemble is still loading"
             try:
