@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Request, Route, expect
 
 from tests.browser.accessibility import check_accessible
 from tests.browser.browsing import Browsing
@@ -60,6 +60,32 @@ def test_a_control_is_moved_and_the_change_is_saved_put_in_force_and_taken_back(
     expect(page.get_by_text("it judges the next burst")).to_be_visible()
     page.get_by_role("button", name="back").click()
     expect(page.get_by_role("heading", name="taken back")).to_be_visible()
+
+
+def test_a_score_entered_while_the_numbers_of_another_rule_are_on_their_way_is_kept(browsing: Browsing) -> None:
+    page = opened(browsing.page())
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if is_of_models(route.request):
+            held.append(route)
+        else:
+            route.continue_()
+
+    page.route("**/tune/**", hold)
+    with page.expect_request(is_of_models):
+        page.get_by_label("all models").check()
+    page.get_by_role("spinbutton", name="yolov3-tiny").fill("0.9")
+    [route] = held
+    with page.expect_response(lambda response: is_of_models(response.request)):
+        route.continue_()
+    expect(page.locator("#by-model [name=was]")).to_have_value("all")
+    expect(page.get_by_role("spinbutton", name="yolov3-tiny")).to_have_value("0.9")
+    expect(page.get_by_role("heading", name="Today beside: all, yolov3-tiny from 0.9")).to_be_visible()
+
+
+def is_of_models(request: Request) -> bool:
+    return request.headers.get("hx-target") == "by-model"
 
 
 def test_the_keyboard_alone_moves_a_control_and_saves_the_change(browsing: Browsing) -> None:
