@@ -7,8 +7,8 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
+from server.domain.announcements import Announcement, Notice, NoticeGiven, Outgoing
 from server.domain.errors import Unprocessable
-from server.domain.records import Announcement, Notice, NoticeGiven, Outgoing
 
 Answers = Mapping[str, tuple[Prediction, ...] | None]
 

@@ -17,8 +17,8 @@ from server.delivery.channel import Retracting, in_words
 from server.delivery.choice import Choice
 from server.delivery.factory import make_channels
 from server.delivery.surroundings import Surroundings
+from server.domain.announcements import ChannelState, DeadLetter
 from server.domain.errors import ConfigurationError, Conflict, SectorwatchError, Unknown
-from server.domain.records import ChannelState, DeadLetter
 from server.settings.channels import LOG, AnyChannel
 
 State = Literal["sending", "paused", "failing", "new"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from server.domain.records import Outgoing
+from server.domain.announcements import Outgoing
 from server.domain.secrets_in_text import without_secrets
 
 LONGEST_ERROR = 1000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from policies.events import Event
-from server.domain.records import NoticeGiven, Outgoing
+from server.domain.announcements import NoticeGiven, Outgoing
 
 
 class _Lists(Protocol):

@@ -16,7 +16,8 @@ from datetime import datetime
 import msgspec
 
 from policies.events import Event, instant
-from server.domain.records import LoggedEvent, Notice
+from server.domain.announcements import Notice
+from server.domain.records import LoggedEvent
 from server.monitoring.logs import quoted
 
 

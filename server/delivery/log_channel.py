@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal, TextIO
 
 from server.delivery.lines import json_line, notice_line, text_line
-from server.domain.records import NoticeGiven, Outgoing
+from server.domain.announcements import NoticeGiven, Outgoing
 
 Style = Literal["text", "json"]
 

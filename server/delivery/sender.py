@@ -19,8 +19,8 @@ from server.delivery.channel import (
     Undeliverable,
     in_words,
 )
+from server.domain.announcements import DeadLetter, Outgoing
 from server.domain.errors import SectorwatchError
-from server.domain.records import DeadLetter, Outgoing
 from server.domain.times.clock import SECOND_US
 
 log = logging.getLogger(__name__)

@@ -34,11 +34,12 @@ from policies.fusion.judgement import Judgement
 from policies.observation import Box, EnsembleInfo
 from policies.sensitivity import Vote
 from server.camera_status.heartbeat import Heartbeat
+from server.domain.announcements import Announcement, ChannelState, Outgoing
 from server.domain.burst import Burst
 from server.domain.ensemble_protocol import Answers, Ensemble
 from server.domain.keeping import Space
 from server.domain.pictures.kept_frames import FrameTotals
-from server.domain.records import Announcement, ChannelState, KeptBurst, Outgoing
+from server.domain.records import KeptBurst
 from server.domain.times.clock import SECOND_US, Clock
 from server.frames.keeper import NotKept
 from server.monitoring.occupancy_metrics import MAX_SECTORS, OccupancyMetrics, WatchedCamera

@@ -10,9 +10,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from server.domain.announcements import Notice, Noticed
 from server.domain.ensemble_protocol import Answering
 from server.domain.errors import RetryLater, Unapproved
-from server.domain.records import Notice, Noticed
 from server.serving.loading import Loaded
 from server.store.outbox import Notices
 

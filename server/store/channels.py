@@ -22,8 +22,9 @@ from sqlalchemy import (
 )
 
 from policies.events import microseconds
+from server.domain.announcements import Announcement, ChannelState, Notice, NoticeGiven, Outgoing
 from server.domain.errors import Conflict, Unknown
-from server.domain.records import Announcement, ChannelState, Notice, NoticeGiven, Outgoing, What
+from server.domain.records import What
 from server.domain.times.clock import SECOND_US
 from server.store.bursts import read_facts
 from server.store.engine import reading, writing

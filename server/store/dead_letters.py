@@ -7,8 +7,9 @@ from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
 
+from server.domain.announcements import Announcement, DeadLetter, Notice, NoticeGiven, Outgoing
 from server.domain.errors import Unknown
-from server.domain.records import Announcement, DeadLetter, Notice, NoticeGiven, Outgoing, What
+from server.domain.records import What
 from server.domain.times.clock import SECOND_US
 from server.store.engine import reading, writing
 from server.store.event_rows import EVENT_COLUMNS, logged, read_rows

@@ -10,7 +10,8 @@ from itertools import pairwise
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from server.domain.records import Notice, Noticed, What
+from server.domain.announcements import Notice, Noticed
+from server.domain.records import What
 from server.store.engine import writing
 from server.store.rows import MODELS_SEPARATOR, Part, noticed
 from server.store.schema import counters, notices, outbox

@@ -30,8 +30,9 @@ from sqlalchemy.exc import IntegrityError
 from policies.fold import State, decode_state, encode_state
 from policies.observation import EnsembleInfo
 from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, parse_site_policy
+from server.domain.announcements import Notice, Noticed
 from server.domain.errors import Unknown
-from server.domain.records import CameraHead, Checkpoint, Notice, Noticed
+from server.domain.records import CameraHead, Checkpoint
 from server.domain.times.clock import Clock
 from server.store.compact import unpack_state
 from server.store.engine import reading

@@ -20,7 +20,7 @@ from flask import Flask
 from server.app import create_app, runtime
 from server.delivery import sender
 from server.delivery.channel import Channel
-from server.domain.records import Outgoing
+from server.domain.announcements import Outgoing
 from server.hosting.gunicorn_app import host
 from server.settings import ServerSettings
 from tests.server.web_client import NOW_US, SITE, BrightnessEnsemble

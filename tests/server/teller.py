@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from server.delivery.log_channel import LogChannel
-from server.domain.records import Outgoing
+from server.domain.announcements import Outgoing
 from tests.server.swaps import PATIENCE_S, Shelf, serving
 from tests.server.walker import die_at
 from tests.server.web_client import NOW_US

@@ -19,8 +19,8 @@ from server.commands.options import (
 from server.commands.verify import event_record
 from server.delivery.care import ChannelCare, Standing
 from server.delivery.surroundings import Surroundings
+from server.domain.announcements import DeadLetter
 from server.domain.people import COMMAND_LINE
-from server.domain.records import DeadLetter
 from server.domain.times.local_time import LocalTime, site_time
 from server.settings import ServerSettings
 from server.store import Store

@@ -14,8 +14,8 @@ from server.console.access import Viewer
 from server.console.context import Context
 from server.console.pages import Pages, To
 from server.delivery.care import Standing
+from server.domain.announcements import DeadLetter
 from server.domain.errors import ConfigurationError, Conflict, Malformed
-from server.domain.records import DeadLetter
 from server.domain.times.local_time import LocalTime, site_time
 from server.web.openapi import Twin
 

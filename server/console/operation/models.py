@@ -18,9 +18,10 @@ from server.catalogue.lock import read_lock
 from server.console.access import Viewer
 from server.console.context import Context
 from server.console.pages import Pages
+from server.domain.announcements import Notice, Noticed
 from server.domain.errors import ConfigurationError, RetryLater
 from server.domain.fleet import ReplicaState, state_of
-from server.domain.records import LoggedEvent, Notice, Noticed
+from server.domain.records import LoggedEvent
 from server.domain.times.clock import SECOND_US
 from server.domain.times.local_time import LocalTime, site_time
 from server.web.openapi import Twin

@@ -12,7 +12,8 @@ from server.delivery.lines import json_line
 from server.delivery.mqtt.discovery import MOVEMENTS, SECTOR_MOVEMENTS
 from server.delivery.mqtt.session import Message
 from server.delivery.mqtt.topics import Topics
-from server.domain.records import Announcement, LoggedEvent, NoticeGiven
+from server.domain.announcements import Announcement, NoticeGiven
+from server.domain.records import LoggedEvent
 from server.domain.times.clock import SECOND_US
 
 

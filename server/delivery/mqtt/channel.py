@@ -20,7 +20,7 @@ from server.delivery.mqtt.session import Address, Message, PublishRefused, Sessi
 from server.delivery.mqtt.states import Camera, Value
 from server.delivery.mqtt.topics import Topics
 from server.delivery.surroundings import Surroundings
-from server.domain.records import NoticeGiven, Outgoing
+from server.domain.announcements import NoticeGiven, Outgoing
 
 log = logging.getLogger(__name__)
 

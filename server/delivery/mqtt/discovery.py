@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, get_args
 
 from server.delivery.mqtt.topics import Place, Topics
-from server.domain.records import Noticed
+from server.domain.announcements import Noticed
 
 MOVEMENTS = ("entered", "left", "moved", "crossed", "lingered")
 """Kinds of events that are movement: the `event_types` of a camera."""

@@ -16,8 +16,8 @@ import msgspec
 from msgspec.structs import replace
 
 from policies.events import Event
+from server.domain.announcements import Announcement
 from server.domain.keeping import Erasure
-from server.domain.records import Announcement
 from server.domain.times.clock import SECOND_US
 
 Topic = Literal["events", "reviews"]

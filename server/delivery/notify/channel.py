@@ -19,8 +19,8 @@ from server.delivery.notify.post import Line, Post
 from server.delivery.notify.services import Message, Service, deliver, open_services
 from server.delivery.notify.watch import Watch
 from server.delivery.surroundings import Surroundings
+from server.domain.announcements import NoticeGiven, Outgoing
 from server.domain.errors import ConfigurationError
-from server.domain.records import NoticeGiven, Outgoing
 from server.domain.times.clock import SECOND_US
 from server.frames import media_type
 from server.settings.channels import NotifySettings

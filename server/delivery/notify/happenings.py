@@ -10,8 +10,8 @@ from server.delivery.choice import Choice
 from server.delivery.notify import wording
 from server.delivery.notify.memory import ID_DIGITS, MOST_HEARD, Memory, Reported, Rest, prune_reported, prune_rests
 from server.delivery.notify.post import Line, Post
+from server.domain.announcements import Announcement, Notice
 from server.domain.keeping import Erasure
-from server.domain.records import Announcement, Notice
 from server.domain.times.clock import SECOND_US
 from server.settings.channels import NotifySettings
 

@@ -8,7 +8,7 @@ from policies.events import Event, microseconds
 from server.delivery.event_text import EventText, Piece, duration
 from server.delivery.notify.memory import Reason, Tally
 from server.delivery.visits import Visit, unlogged
-from server.domain.records import Notice
+from server.domain.announcements import Notice
 from server.domain.times.local_time import LocalTime
 
 _SHOWN_PLACES = 8

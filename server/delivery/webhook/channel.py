@@ -18,8 +18,8 @@ from server.delivery.webhook.exchange import Answer, Exchange, Target
 from server.delivery.webhook.messages import Message, Messages
 from server.delivery.webhook.samples import test_message
 from server.delivery.webhook.signature import read_key, signed
+from server.domain.announcements import NoticeGiven, Outgoing
 from server.domain.errors import ConfigurationError
-from server.domain.records import NoticeGiven, Outgoing
 from server.domain.secrets_in_text import HIDDEN
 from server.domain.times.clock import SECOND_US
 from server.settings.channels import WebhookSettings, plain_or_secret, read_secret

@@ -17,9 +17,9 @@ from server.delivery.channel import Undeliverable
 from server.delivery.lines import json_line, notice_line, text_line
 from server.delivery.webhook.samples import samples
 from server.delivery.webhook.template import Template, TemplateFault
+from server.domain.announcements import Announcement, NoticeGiven, Outgoing
 from server.domain.errors import ConfigurationError
 from server.domain.files.text_files import SETTINGS_BYTES, UnreadableText, read_text
-from server.domain.records import Announcement, NoticeGiven, Outgoing
 from server.settings.channels import WebhookSettings
 
 SOURCE = "/sectorwatch"

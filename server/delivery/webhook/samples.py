@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import cast, get_args
 
 from policies.events import Event, Kind, Provenance, event_id, microseconds
-from server.domain.records import Announcement, LoggedEvent, Notice, NoticeGiven, Outgoing
+from server.domain.announcements import Announcement, Notice, NoticeGiven, Outgoing
+from server.domain.records import LoggedEvent
 
 TEST = "test"
 """The kind of the test message, which is no kind of event."""

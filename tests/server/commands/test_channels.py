@@ -14,7 +14,7 @@ from server.__main__ import command
 from server.commands.doctor.channels import channels as check
 from server.delivery.channel import Undeliverable
 from server.delivery.dispatcher import Dispatcher
-from server.domain.records import Outgoing
+from server.domain.announcements import Outgoing
 from server.settings import load_settings
 from server.store import Store, open_store
 from tests.server.channel_stand_in import TABLE, Hooks, stand_in

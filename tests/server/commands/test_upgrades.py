@@ -25,8 +25,9 @@ from sqlalchemy import MetaData, create_engine
 
 from policies.fold import decode_state
 from server.__main__ import command
+from server.domain.announcements import Outgoing
 from server.domain.keeping import Keep
-from server.domain.records import Checkpoint, LoggedEvent, Outgoing
+from server.domain.records import Checkpoint, LoggedEvent
 from server.store import Store, open_store
 from server.store.care.migrate import _config, _known
 from tests.fixtures.make_schemas import BURSTS

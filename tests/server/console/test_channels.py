@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 from server.app import create_app, runtime_of
 from server.delivery.channel import Undeliverable
 from server.delivery.dispatcher import Dispatcher
-from server.domain.records import Outgoing
+from server.domain.announcements import Outgoing
 from server.settings import ServerSettings
 from server.settings.channels import WebhookSettings
 from server.store import Store

@@ -12,7 +12,8 @@ import pytest
 from policies.events import Event, Kind, Provenance, instant
 from server.delivery.lines import json_line, notice_line, text_line
 from server.delivery.log_channel import LogChannel
-from server.domain.records import Announcement, LoggedEvent, Notice, Noticed, NoticeGiven
+from server.domain.announcements import Announcement, Notice, Noticed, NoticeGiven
+from server.domain.records import LoggedEvent
 from tests.server.scenes import START_US
 
 EVENT = Event(

@@ -16,7 +16,7 @@ from sqlalchemy import event, text
 
 from server.delivery.dispatcher import Dispatcher
 from server.delivery.sender import LEASE_S
-from server.domain.records import Notice, NoticeGiven
+from server.domain.announcements import Notice, NoticeGiven
 from server.store import Store, open_store
 from server.store.care.migrate import _config
 from tests.server.scenes import Yard, across

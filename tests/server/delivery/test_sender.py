@@ -12,7 +12,7 @@ import pytest
 from server.delivery.channel import Answered, Undeliverable
 from server.delivery.dispatcher import Dispatcher
 from server.delivery.sender import LASTING_WAIT_S, LEASE_S, MOST_ATTEMPTS
-from server.domain.records import ChannelState, Outgoing
+from server.domain.announcements import ChannelState, Outgoing
 from server.store import Store, open_store
 from tests.server.scenes import START_US, Yard, across
 from tests.stand_ins import ManualClock, RecordingChannel

@@ -20,8 +20,8 @@ from policies.events import instant, microseconds
 from policies.observation import ModelInfo, Prediction
 from server.app import runtime_of
 from server.camera_status.heartbeat import Heartbeat, decode_heartbeat
+from server.domain.announcements import Announcement, ChannelState, NoticeGiven
 from server.domain.errors import Unprocessable
-from server.domain.records import Announcement, ChannelState, NoticeGiven
 from server.monitoring.metrics import MAX_CAMERAS, Metrics
 from server.web.auth import ANY_SITE, new_token
 from tests.server.scenes import EYE, NAMER

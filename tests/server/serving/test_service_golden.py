@@ -11,8 +11,8 @@ from flask import Flask
 
 from server.app.runtime import Runtime
 from server.delivery.log_channel import LogChannel
+from server.domain.announcements import Outgoing
 from server.domain.errors import Conflict
-from server.domain.records import Outgoing
 from server.serving.swap import Swap
 from tests.server.swaps import PATIENCE_S, Doing, Shelf, batch, noticed, serving
 from tests.stand_ins import RecordingChannel

@@ -11,8 +11,8 @@ import pytest
 from alembic import command
 from sqlalchemy import delete, event, text
 
+from server.domain.announcements import Announcement, ChannelState, Outgoing
 from server.domain.errors import Unknown
-from server.domain.records import Announcement, ChannelState, Outgoing
 from server.store import Store, open_store
 from server.store.care.migrate import _config
 from server.store.schema import counters

@@ -8,8 +8,8 @@ import pytest
 from msgspec import structs
 from sqlalchemy import select, update
 
+from server.domain.announcements import Announcement
 from server.domain.keeping import Keep
-from server.domain.records import Announcement
 from server.store import Store
 from server.store.bursts import delete_bursts
 from server.store.event_rows import spell_out

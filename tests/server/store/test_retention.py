@@ -15,10 +15,10 @@ from policies.events import Event, microseconds
 from server.analysis.annotations import annotation_of
 from server.analysis.verify import verify
 from server.commands.folding import FoldTask, fold_as_accepted
+from server.domain.announcements import Announcement
 from server.domain.burst import Burst
 from server.domain.errors import DatabaseUnavailable, Unprocessable
 from server.domain.keeping import Erasure, Keep, Swept
-from server.domain.records import Announcement
 from server.store import Store, open_store
 from server.store.retention import erasure, slices, space
 from server.store.retention import events as kept_events

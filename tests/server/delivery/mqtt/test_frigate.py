@@ -11,7 +11,8 @@ import pytest
 
 from policies.events import microseconds
 from server.delivery.mqtt import frigate
-from server.domain.records import Announcement, What
+from server.domain.announcements import Announcement
+from server.domain.records import What
 from tests.server.delivery.mqtt.brokers import Broker, Consumer
 from tests.server.delivery.mqtt.worlds import World
 

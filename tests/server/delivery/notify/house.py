@@ -16,8 +16,9 @@ from server.camera_status.reports import CameraReport
 from server.camera_status.status import Condition, SectorState
 from server.delivery.notify.channel import NotifyChannel, make_notify
 from server.delivery.surroundings import Surroundings
+from server.domain.announcements import Announcement, Notice, Noticed, NoticeGiven
 from server.domain.keeping import Erasure
-from server.domain.records import Announcement, LateBurst, LoggedEvent, Notice, Noticed, NoticeGiven, What
+from server.domain.records import LateBurst, LoggedEvent, What
 from server.domain.times.local_time import LocalTime
 from server.settings.channels import NotifySettings
 from tests.stand_ins import ManualClock

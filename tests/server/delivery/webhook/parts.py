@@ -13,8 +13,9 @@ from server.delivery.dispatcher import Dispatcher
 from server.delivery.surroundings import Surroundings
 from server.delivery.webhook.channel import WebhookChannel
 from server.delivery.webhook.samples import samples
+from server.domain.announcements import Announcement
 from server.domain.keeping import Gone
-from server.domain.records import Announcement, LoggedEvent, Settled
+from server.domain.records import LoggedEvent, Settled
 from server.domain.times.local_time import LocalTime
 from server.settings.channels import WebhookSettings
 from server.store import Store

@@ -15,7 +15,7 @@ from policies.events import instant
 from server.app import create_app, runtime_of
 from server.delivery.factory import make_channels
 from server.delivery.webhook.messages import cloud_attributes, message_id
-from server.domain.records import Announcement, Notice, NoticeGiven
+from server.domain.announcements import Announcement, Notice, NoticeGiven
 from server.settings import ServerSettings, load_settings
 from tests.server import new_sqlite
 from tests.server.delivery.webhook.parts import announced, channel, settings, surroundings
