@@ -5,8 +5,8 @@ the composition root passes them its methods (`burst_received`, `burst_judged`, 
 `TimedEnsemble`. A value that one part knows, such as a queue's length, is read at each scrape: see `watch`.
 
 Labels are bounded. Models, sectors and targets come from cards and site policies. Cameras beyond `MAX_CAMERAS` count
-together as `other`. Nothing is labelled by burst, event or frame. A new metric is a line in one of the tables and a
-method that counts it.
+together as `other`. Nothing is labelled by burst, event or frame. A new metric is a line in one of `metric_tables` and
+a method that counts it.
 """
 
 from __future__ import annotations
@@ -41,91 +41,14 @@ from server.domain.keeping import Space
 from server.domain.pictures.kept_frames import FrameTotals
 from server.domain.records import KeptBurst
 from server.domain.times.clock import SECOND_US, Clock
-from server.frames.keeper import NotKept
+from server.monitoring.metric_tables import COUNTERS, FROM_THE_START, GAUGES, HISTOGRAMS, PREFIX, SPACE
 from server.monitoring.occupancy_metrics import MAX_SECTORS, OccupancyMetrics, WatchedCamera
 
-PREFIX = "sectorwatch"
 MAX_CAMERAS = 1000
 _OTHER = "other"
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
-
-_INFERENCE_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-_LATENCY_S = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
-_MARGINS = (-3.0, -2.0, -1.5, -1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0)
-
-_CAMERA = ("site", "camera")
-_COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "bursts_received": ("Bursts accepted, including known ones.", _CAMERA),
-    "bursts_known": ("Bursts that were accepted earlier.", _CAMERA),
-    "bursts_late": ("Bursts older than the newest frame of their camera.", _CAMERA),
-    "bursts_held": ("Bursts ahead of the server's clock, or late ones that waited for their refold.", _CAMERA),
-    "bursts_set_aside": ("Bursts that came too late (`late_within`) and change no event.", _CAMERA),
-    "bursts_missed": ("Bursts that their agent dropped or the server refused.", _CAMERA),
-    "frames": ("Frames of new bursts.", _CAMERA),
-    "burst_frames_duplicate": ("Frames that repeat another frame of their burst byte for byte.", _CAMERA),
-    "events": ("Events from new bursts.", (*_CAMERA, "sector", "label", "kind")),
-    "images": ("Images that the ensemble answered.", ()),
-    "model_answers_missing": ("Images that a model did not answer.", ("model",)),
-    "model_votes": ("Votes on candidates, one per frame.", ("model", "vote")),
-    "undecided": ("Targets in sectors that stayed undecided, one per frame.", ()),
-    "frames_kept": ("Frames of which the picture was kept.", ()),
-    "frames_kept_bytes": ("Bytes of these pictures.", ()),
-    "frames_not_kept": ("Frames of which the picture was not kept, though the site keeps pictures.", ("cause",)),
-    "channel_failures": ("Attempts to send on a channel that failed.", ("channel",)),
-    "golden_checks": ("Replays of the golden set.", ("outcome",)),
-    "ensemble_swaps": ("Swaps and rollbacks requested.", ("outcome",)),
-    "quota_refusals": ("Uploads refused because their client used up its quota.", ("client",)),
-    "http_requests": ("HTTP requests answered.", ("method", "route", "status")),
-}
-_GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "model_disagreement_ratio": ("Share of the newest burst's frames in which models disagreed.", _CAMERA),
-    "model_info": ("1, for each model in service.", ("model", "sha256")),
-    "ensemble_info": ("1, for the ensemble in service.", ("ensemble",)),
-    "agent_last_burst_timestamp_seconds": ("Instant of the newest frame received.", _CAMERA),
-    "agent_last_heartbeat_timestamp_seconds": ("Instant at which the newest heartbeat came.", _CAMERA),
-    "agent_clock_offset_seconds": ("The agent's clock minus the server's, at the newest heartbeat.", _CAMERA),
-    "agent_spool_bursts": ("Bursts waiting at the agent.", _CAMERA),
-    "agent_spool_bytes": ("Bytes waiting at the agent.", _CAMERA),
-    "agent_uploaded_bytes": ("Bytes uploaded for this camera since its agent started.", _CAMERA),
-    "database_bytes": ("Size of the database, without free pages.", ()),
-    "disk_free_bytes": ("Room for the database on its disk; NaN: the disk of another machine.", ()),
-    "disk_full_in_seconds": ("When the disk is full at the rate of the last week; NaN: not known yet.", ()),
-    "kept_frames": ("Frames whose picture is kept now.", _CAMERA),
-    "kept_frames_bytes": ("Bytes of the pictures that are kept now.", _CAMERA),
-    "channel_backlog": ("Announcements that a channel has not sent yet.", ("channel",)),
-    "channel_oldest_undelivered_seconds": ("How long the oldest of them has waited; 0: none waits.", ("channel",)),
-    "channel_paused": ("1 while the channel is paused, by a person or by the server.", ("channel",)),
-    "dead_letters": ("Announcements that a channel could not deliver.", ("channel",)),
-    "ready": ("1 while a burst can be judged and stored, as /readyz says, else 0.", ()),
-    "build_info": ("1, for this version of the server.", ("version",)),
-}
-_HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], tuple[float, ...]]] = {
-    "capture_to_event_seconds": ("Time from the frame that confirmed an event to its commit.", (), _LATENCY_S),
-    "capture_to_publish_seconds": (
-        "Time from the frame that confirmed an event to its first sending on a channel.",
-        ("channel",),
-        _LATENCY_S,
-    ),
-    "answer_seconds": ("Time to answer one request's frames, including waiting.", (), _INFERENCE_S),
-    "inference_seconds": ("Time of one call of a model, for one worker's images.", ("model",), _INFERENCE_S),
-    "policy_margin": (
-        "Distance of the rule from the opposite decision, one per candidate.",
-        ("site", "sector"),
-        _MARGINS,
-    ),
-}
-"""Name without the prefix -> help, labels, and the buckets of a histogram."""
-
-_FROM_THE_START: dict[str, tuple[str, ...]] = {
-    "golden_checks": ("passed", "failed"),
-    "frames_not_kept": get_args(NotKept),
-}
-"""Counters whose series begin with 0: Prometheus takes a series that begins with 1 for no increase."""
-
 _WITHOUT_SECTOR = ("moved", "crossed")
 """Kinds of events whose `sector` is empty."""
-
-_SPACE = ("database_bytes", "disk_free_bytes", "disk_full_in_seconds")
 
 _Name = TypeVar("_Name", str, tuple[str, str])
 
@@ -147,17 +70,17 @@ class Metrics:
         self._occupancy = OccupancyMetrics(PREFIX)
         self._registry.register(self._occupancy)
         declare: dict[str, Any] = {"namespace": PREFIX, "registry": self._registry}
-        self._counters = {name: Counter(name, *about, **declare) for name, about in _COUNTERS.items()}
-        self._gauges = {name: Gauge(name, *about, **declare) for name, about in _GAUGES.items()}
+        self._counters = {name: Counter(name, *about, **declare) for name, about in COUNTERS.items()}
+        self._gauges = {name: Gauge(name, *about, **declare) for name, about in GAUGES.items()}
         self._histograms = {
             name: Histogram(name, help_text, labels, buckets=buckets, **declare)
-            for name, (help_text, labels, buckets) in _HISTOGRAMS.items()
+            for name, (help_text, labels, buckets) in HISTOGRAMS.items()
         }
-        for name, values in _FROM_THE_START.items():
+        for name, values in FROM_THE_START.items():
             for value in values:
                 self._counters[name].labels(value)
         self._gauges["build_info"].labels(version).set(1)
-        for name in _SPACE:
+        for name in SPACE:
             self._gauges[name].set(float("nan"))
 
     def text(self, accept: str | None = None) -> tuple[bytes, str]:
@@ -280,7 +203,7 @@ class Metrics:
             self._begin_events(labelled)
 
     def _begin_events(self, cameras: Sequence[tuple[tuple[str, str], WatchedCamera]]) -> None:
-        """Let the series of the events that sectors may have begin with 0, as those in `_FROM_THE_START` do."""
+        """Let the series of the events that sectors may have begin with 0, as those in `FROM_THE_START` do."""
         for names, camera in cameras:
             for each in camera.sectors:
                 sector = (*names, each.sector, each.target)
@@ -293,7 +216,7 @@ class Metrics:
 
     def space_known(self, space: Space) -> None:
         """The room of the database was measured."""
-        for name, value in zip(_SPACE, (space.used_bytes, space.free_bytes, space.full_in_s), strict=True):
+        for name, value in zip(SPACE, (space.used_bytes, space.free_bytes, space.full_in_s), strict=True):
             self._gauges[name].set(float("nan") if value is None else value)
 
     def frames_kept(self, frames: int, size_bytes: int) -> None:

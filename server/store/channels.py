@@ -115,9 +115,8 @@ class Channels(Part):
     ) -> bool:
         """Everything up to `seq` is sent on this channel. The lease ends, or lasts `lease_us` from now.
 
-        `memory` is what the channel remembers from now on (None: as before). Unless it `is_well`, its `troubled` goes
-        on. False, and nothing changes, where the
-        lease was lost.
+        `memory` is what the channel remembers from now on (None: as before). Unless it `is_well`, what `troubled` says
+        stays. False, and nothing changes, where the lease was lost.
         """
         now = self._clock()
         values = _progress(seq, now, memory) | (_WELL if is_well else {"attempts": 0})

@@ -3,49 +3,43 @@
 A record is MessagePack, an array with the fields of `Packed`. Hashes are bytes. What every frame has alike is written
 once. Scores and brightness have four decimals, so that a whole number of ten-thousandths gives the same float back; one
 that does not is written as it is. Predictions that are more than one label a frame are JSON, as on the wire, deflated
-(RFC 1951) with `_WORDS` as the dictionary. Nothing that comes back differs in a bit.
+(RFC 1951) with the words of `answer_columns` as the dictionary. Nothing that comes back differs in a bit.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import zlib
-from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate, pairwise
-from typing import Any
 
 import msgspec
 
 from policies.fusion.judgement import Judgement
-from policies.observation import Observation, Prediction
+from policies.observation import Observation
 from server.domain.burst import burst_digest
+from server.store.bursts.answer_columns import (
+    Answers,
+    Column,
+    Only,
+    blank,
+    column,
+    deflated,
+    floats,
+    in_columns,
+    inflated,
+    is_same,
+    parted,
+    parts,
+    same_answers,
+)
 from server.store.compact.column_types import uuid_of, uuid_to_bytes
-
-Answers = dict[str, tuple[Prediction, ...] | None]
-_Column = list[tuple[Prediction, ...] | None]
-_Only = tuple[str, bytes]
-"""A label that each frame has alone, without a box, and its scores. What is longer than these is the evidence of the
-first frame.
-"""
 
 _SEAL_BYTES = 8
 """Of a SHA-256: enough against accidents and single changes."""
 _HALF = 8
 """Bytes of half a UUID."""
-_PARTS = 10_000.0
-"""A score or a brightness is a whole number of these parts of 1."""
 _MS_US = 1000
-_WORDS = (
-    b'"nanodet-g":"ssdlite-people":"efficientnet-lite0":"yolov3-tiny":"frame-change":[[{"label":"still","score":0.9}'
-    b'"hog-people-small":[[{"label":"truck","score":0.},{"label":"moving","score":0.},{"label":"car","score":0.'
-    b'"hog-people":[[],[],[],[],[],[{"label":"person","score":0.9,"box":[0.0,0.1,0.2,1.0]},{"label":"person","score":0.'
-    b'}],[{"label":"moving","score":0.8,"box":[0.0,0.5,0.33333,0.66667]}],[{"label":"person","score":0.9'
-)
-"""What records repeat. It must never change: records of before could not be read."""
 
 
 class Packed(msgspec.Struct, frozen=True, array_like=True):
@@ -73,7 +67,7 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
     sizes: list[int]
     steps: tuple[int, int, list[int]]
     brightness: bytes | list[float | None]
-    columns: list[_Only | int | None] | None
+    columns: list[Only | int | None] | None
     rest: bytes
     decisions: bytes | None
 
@@ -117,24 +111,24 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def brightnesses(self) -> Sequence[float | None]:
-        return _floats(self.brightness) if isinstance(self.brightness, bytes) else self.brightness
+        return floats(self.brightness) if isinstance(self.brightness, bytes) else self.brightness
 
     def answers(self, models: Sequence[str]) -> list[Answers]:
         """The answers of each frame; `models` as `models_of` gives them."""
         if self.columns is None:
-            return _answers_by_frame.decode(_inflated(self.rest))
+            return _answers_by_frame.decode(inflated(self.rest))
         if len(models) != len(self.columns):
             raise ValueError(f"a record has answers of {len(self.columns)} models, not of {len(models)}")
         seen = [(place, kept) for place, kept in enumerate(self.columns) if kept is not None]
         if not seen:
-            return [_blank(tuple(models))] * self.frames
+            return [blank(tuple(models))] * self.frames
         [(place, kept), *others] = seen
         if not others and not isinstance(kept, int):  # most bursts: nothing there, and frame-change says so
-            return _same_answers(tuple(models), place, *_parted(kept, self.frames))
-        rest = _answers_by_model.decode(_inflated(self.rest)) if self.rest else {}
-        nothing: _Column = [()] * self.frames
+            return same_answers(tuple(models), place, *parted(kept, self.frames))
+        rest = _answers_by_model.decode(inflated(self.rest)) if self.rest else {}
+        nothing: Column = [()] * self.frames
         columns = [
-            nothing if kept is None else rest[model] if isinstance(kept, int) else _column(*_parted(kept, self.frames))
+            nothing if kept is None else rest[model] if isinstance(kept, int) else column(*parted(kept, self.frames))
             for model, kept in zip(models, self.columns, strict=True)
         ]
         return [dict(zip(models, frame)) for frame in zip(*columns, strict=True)]  # noqa: B905 - as long as each other
@@ -144,11 +138,11 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
         """Whether a model may not have answered for some frame; False: all answered."""
         if self.columns is None:
             return True
-        return 0 in self.columns and b"null" in _inflated(self.rest)
+        return 0 in self.columns and b"null" in inflated(self.rest)
 
     def decision_record(self) -> list[Judgement] | None:
         """The decision record, if it is stored."""
-        return None if self.decisions is None else _judgements.decode(_inflated(self.decisions))
+        return None if self.decisions is None else _judgements.decode(inflated(self.decisions))
 
     def digest_of(self, burst_id: str, site: str, camera: str, first_at_us: int, mask_digest: str | None) -> str:
         """The burst's digest as its frames give it, or, where they give another than at acceptance, what is stored of
@@ -179,7 +173,7 @@ class Loose:
 _pack = msgspec.msgpack.Encoder()
 _unpack = msgspec.msgpack.Decoder(Packed)
 _json = msgspec.json.Encoder(order="deterministic")
-_answers_by_model = msgspec.json.Decoder(dict[str, _Column])
+_answers_by_model = msgspec.json.Decoder(dict[str, Column])
 _answers_by_frame = msgspec.json.Decoder(list[Answers])
 _judgements = msgspec.json.Decoder(list[Judgement])
 
@@ -187,7 +181,7 @@ _judgements = msgspec.json.Decoder(list[Judgement])
 def pack(loose: Loose, seen: Sequence[Observation]) -> bytes:
     """The record of a burst with these frames, at least one."""
     first, last = seen[0], seen[-1]
-    columns, rest = _columns([frame.answers for frame in seen], models_of(seen))
+    columns, rest = in_columns([frame.answers for frame in seen], models_of(seen))
     packed = Packed(
         id_rest=split_id(first.burst_id)[1],
         lead_us=first.at_us - loose.captured_at_us,
@@ -204,7 +198,7 @@ def pack(loose: Loose, seen: Sequence[Observation]) -> bytes:
         brightness=_brightness([frame.brightness for frame in seen]),
         columns=columns,
         rest=rest,
-        decisions=None if loose.is_derived else _deflated(loose.decisions),
+        decisions=None if loose.is_derived else deflated(loose.decisions),
     )
     given = _digest(first.burst_id, first.site, first.camera, first.at_us, packed, first.mask_digest)
     if given == loose.digest:
@@ -269,7 +263,7 @@ def _digest(burst_id: str, site: str, camera: str, first_at_us: int, packed: Pac
 
 def _micro(seconds: float) -> int | float:
     whole = round(seconds * 1e6) if seconds < 1e9 else 0
-    return whole if _is_same(whole / 1e6, seconds) else float(seconds)
+    return whole if is_same(whole / 1e6, seconds) else float(seconds)
 
 
 def _hashes(texts: list[str]) -> bytes | list[str]:
@@ -300,121 +294,4 @@ def _steps(instants_us: Sequence[int]) -> tuple[int, int, list[int]]:
 
 
 def _brightness(values: list[float | None]) -> bytes | list[float | None]:
-    return _parts(values) or values
-
-
-def _parts(values: Sequence[float | None]) -> bytes | None:
-    """Floats as whole numbers of ten-thousandths in two bytes each; None if one of them is not."""
-    whole = [round(value * _PARTS) if value is not None and 0.0 <= value <= 6.0 else 0 for value in values]
-    is_exact = all(
-        value is not None and _is_same(part / _PARTS, value) for part, value in zip(whole, values, strict=True)
-    )
-    return b"".join(part.to_bytes(2, "little") for part in whole) if is_exact else None
-
-
-def _floats(parts: bytes) -> list[float]:
-    return [part / _PARTS for part in _whole_parts(parts)]
-
-
-def _whole_parts(parts: bytes) -> Sequence[int]:
-    if _IS_LITTLE:
-        return memoryview(parts).cast("H")
-    whole = array("H", parts)
-    whole.byteswap()
-    return whole
-
-
-_IS_LITTLE = array("H", b"\x01\x00")[0] == 1
-
-
-def _is_same(one: float, other: float) -> bool:
-    """To the last bit, the sign of zero included."""
-    return float(one).hex() == float(other).hex()
-
-
-def _columns(answers: Sequence[Answers], models: list[str]) -> tuple[list[_Only | int | None] | None, bytes]:
-    if not models or any(sorted(frame) != models for frame in answers):
-        return None, _deflated(_json.encode(answers))
-    every = {model: [frame[model] for frame in answers] for model in models}
-    kept = [_kept(column) for column in every.values()]
-    rest = {model: every[model] for model, each in zip(models, kept, strict=True) if each == 0}
-    return kept, _deflated(_json.encode(rest)) if rest else b""
-
-
-def _kept(column: _Column) -> _Only | int | None:
-    if not any(answer is None or answer for answer in column):
-        return None
-    if any(answer is None or len(answer) != 1 for answer in column):
-        return 0
-    only = [answer[0] for answer in column if answer]
-    if any((each.label, each.box, each.sector) != (only[0].label, None, None) for each in only):
-        return 0
-    scores, evidence = _parts([each.score for each in only]), _raw_evidence(only[0].evidence)
-    if scores is None or evidence is None or any(each.evidence is not None for each in only[1:]):
-        return 0
-    return only[0].label, scores + evidence
-
-
-def _raw_evidence(text: str | None) -> bytes | None:
-    """Evidence as bytes, none without any; None where the bytes do not give the text back."""
-    if text is None:
-        return b""
-    try:
-        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except ValueError:
-        return None
-    return raw if raw and _evidence(raw) == text else None
-
-
-def _evidence(raw: bytes) -> str | None:
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode() or None
-
-
-def _parted(kept: _Only, frames: int) -> tuple[str, bytes, bytes]:
-    """The label, the scores and the evidence of the first frame."""
-    label, scores = kept
-    return label, scores[: 2 * frames], scores[2 * frames :]
-
-
-def _column(label: str, scores: bytes, evidence: bytes) -> _Column:
-    first, *others = _floats(scores)
-    return [(Prediction(label, first, evidence=_evidence(evidence)),), *((Prediction(label, each),) for each in others)]
-
-
-@lru_cache(maxsize=4)
-def _blank(models: tuple[str, ...]) -> Answers:
-    """The answers of a frame in which no model saw anything."""
-    return dict.fromkeys(models, ())
-
-
-@lru_cache(maxsize=4)
-def _shared(_models: tuple[str, ...], _place: int, _label: str) -> dict[int, Answers]:
-    """Answers that differ in the score alone, by that score in parts. Frames with the same score share one object."""
-    return {}
-
-
-def _same_answers(models: tuple[str, ...], place: int, label: str, scores: bytes, evidence: bytes) -> list[Answers]:
-    """The answers of frames in which only the model at `place` saw something, which is `label`.
-
-    Equal answers are the same object.
-    """
-    known = _shared(models, place, label)
-    found: list[Answers] = []
-    for part in _whole_parts(scores):
-        answers = known.get(part)
-        if answers is None:
-            answers = known[part] = dict.fromkeys(models, ())
-            answers[models[place]] = (Prediction(label, part / _PARTS),)
-        found.append(answers)
-    if evidence:
-        found[0] = found[0] | {models[place]: (Prediction(label, _floats(scores)[0], evidence=_evidence(evidence)),)}
-    return found
-
-
-def _deflated(text: bytes) -> bytes:
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zdict=_WORDS)
-    return deflate.compress(text) + deflate.flush()
-
-
-def _inflated(deflated: bytes) -> Any:
-    return zlib.decompressobj(-zlib.MAX_WBITS, zdict=_WORDS).decompress(deflated)
+    return parts(values) or values
