@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from server.domain.announcements import Outgoing
+from server.domain.announcements import LONGEST_ERROR, Outgoing
 from server.domain.secrets_in_text import without_secrets
-
-LONGEST_ERROR = 1000
-"""Characters of an error that people get."""
 
 
 class Undeliverable(Exception):

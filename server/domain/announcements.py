@@ -11,6 +11,9 @@ import msgspec
 from policies.events import instant
 from server.domain.records import LoggedEvent, What
 
+LONGEST_ERROR = 1000
+"""Characters that are kept of why a channel failed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Announcement:

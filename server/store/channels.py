@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 from policies.events import microseconds
-from server.domain.announcements import Announcement, ChannelState, Notice, NoticeGiven, Outgoing
+from server.domain.announcements import LONGEST_ERROR, Announcement, ChannelState, Notice, NoticeGiven, Outgoing
 from server.domain.errors import Conflict, Unknown
 from server.domain.records import What
 from server.domain.times.clock import SECOND_US
@@ -40,7 +40,6 @@ LONGEST_PAUSE_US = 3600 * SECOND_US
 set back since, and is ignored.
 """
 
-_LONGEST_ERROR = 1000
 _WELL = {"attempts": 0, "failed_at_us": None, "turned_away_at_us": None, "error": None}
 
 
@@ -156,7 +155,7 @@ class Channels(Part):
         """Some of the channel's receivers fail, while it goes on; None: no more. The claimant has the lease."""
         since_us = None if error is None else func.coalesce(channels.c.failed_at_us, self._clock())
         with writing(self._engine, lock="channels") as connection:
-            _keep(connection, channel, claimant, failed_at_us=since_us, error=error and error[:_LONGEST_ERROR])
+            _keep(connection, channel, claimant, failed_at_us=since_us, error=error and error[:LONGEST_ERROR])
 
     def recovered(self, channel: str, claimant: str) -> None:
         """The claimant, who has the lease, knows of no failure any more."""

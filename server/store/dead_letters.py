@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, delete, func, insert, select, update
 
-from server.domain.announcements import Announcement, DeadLetter, Notice, NoticeGiven, Outgoing
+from server.domain.announcements import LONGEST_ERROR, Announcement, DeadLetter, Notice, NoticeGiven, Outgoing
 from server.domain.errors import Unknown
 from server.domain.records import What
 from server.domain.times.clock import SECOND_US
@@ -17,8 +17,6 @@ from server.store.people.audit import add_line
 from server.store.rows import Part, noticed
 from server.store.schema import channels, counters, dead_letters, events, notices
 
-LONGEST_ERROR = 1000
-"""Characters of an error that are kept."""
 _NOTICE = "notice"
 _COUNTER = "dead_letters"
 _LOCK = "dead letters"
