@@ -41,6 +41,7 @@ class Watched:
         self._ended_s = 0.0
         self._is_wanted = True
         self._is_full = False
+        self._owed_kill: bool | None = None
         self.lives = 0
         self.ends: Counter[str] = Counter()
         """Exit codes, and how often."""
@@ -63,10 +64,14 @@ class Watched:
             self._process, self._ended_s = None, time.monotonic()
         if self._is_wanted and time.monotonic() >= self._ended_s + _RESTARTED_AFTER_S:
             self._start()
+            if self._owed_kill is not None:
+                self.kill(with_worker=self._owed_kill)
 
     def kill(self, *, with_worker: bool) -> None:
-        """SIGKILL, to the server alone or to its worker as well."""
-        for process in self.family() if with_worker else self.family()[:1]:
+        """SIGKILL, to the server alone or to its worker as well; at its next start, if it does not run."""
+        family = self.family()
+        self._owed_kill = None if family else with_worker
+        for process in family if with_worker else family[:1]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
