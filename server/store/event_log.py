@@ -128,7 +128,7 @@ class EventLog(Part):
         """The presences at a site of which some part lies from `since_us` to before `until_us`, and that hold. Those
         of a target in a sector that meet come as one.
         """
-        with reading(self._engine) as connection:
+        with numbered(self._engine) as connection:
             names = select(cameras.c.number, cameras.c.camera).where(cameras.c.site == site)
             named = {row.number: row.camera for row in connection.execute(names)}
             states = read_checkpoints(connection, site, since_us)
@@ -148,7 +148,7 @@ class EventLog(Part):
         """How many events of a kind began at a site from `since_us` to before `until_us`, and hold: by camera, place (a
         sector, a line, or `FROM > TO`) and target.
         """
-        with reading(self._engine) as connection:
+        with numbered(self._engine) as connection:
             return read_tally(connection, self._counts, site, kind, since_us, until_us)
 
     def last_confirmed_us(self, site: str | None = None) -> dict[tuple[str, str], int]:

@@ -270,3 +270,19 @@ def test_events_that_are_deleted_before_they_have_a_number_leave_neither_row_nor
     assert told(got) == told(got, "lane") != []
     assert [each.seq for each in got] == [*range(1, len(got) + 1)]
     assert yard.store.counts()["outbox"] == 0
+
+
+def test_presences_are_right_while_an_event_among_them_has_no_number(
+    open_yard: Callable[[], Yard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard, fresh = open_yard(), open_yard()
+    stretch = ("yard", START_US, START_US + 3_600_000_000)
+    bursts = walked(yard, "gate", there_and_back, 40)
+    send(yard, [one for one in bursts if one is not bursts[2]])
+    before = yard.store.stays(*stretch)
+    with monkeypatch.context() as patched:
+        patched.setattr(outbox, "_number_oldest", lambda _engine: False)
+        yard.pipeline.process(bursts[2])
+        now = yard.store.stays(*stretch)
+        assert now == fresh.store.stays(*stretch) != before
+    assert yard.store.stays(*stretch) == fresh.store.stays(*stretch) == now
