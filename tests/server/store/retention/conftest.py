@@ -1,4 +1,4 @@
-"""Fixtures of retention."""
+"""A yard with a past, in small slices."""
 
 from __future__ import annotations
 
