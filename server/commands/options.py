@@ -110,9 +110,16 @@ def store_options(command: Callable[..., None]) -> Callable[..., None]:
         *, config: Path | None, database: str | None, sites: Path | None, data_dir: Path | None, **options: Any
     ) -> None:
         settings = load_settings(config, database_url=database, sites_dir=sites, data_dir=data_dir)
+        refuse_folder(settings, sites)
         command(settings=settings, **options)
 
     return with_settings
+
+
+def refuse_folder(settings: ServerSettings, sites: Path | None) -> None:
+    """Raises UsageError for --sites where sites are in the database."""
+    if sites is not None and settings.sites == "database":
+        raise click.UsageError('--sites names a folder, and the settings say sites = "database"')
 
 
 def window_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -16,7 +16,7 @@ import click
 
 from server.app.surroundings import surroundings_alone
 from server.catalogue import ModelCard, cache_dir, can_pull, locate, lowered, read_lock, remedy
-from server.commands.options import config_option, standing_of, store_of
+from server.commands.options import config_option, refuse_folder, standing_of, store_of
 from server.delivery.factory import make_channels
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.files.private_files import make_private_folder, readable_by_others
@@ -73,6 +73,7 @@ def command(
     overrides |= {"tls_cert": tls_cert, "tls_key": tls_key}
     given = given_settings(config, **overrides)
     settings = load_settings(config, remembered=False, **overrides)
+    refuse_folder(settings, sites)
     _warn_of_other_sites(settings, given)
     _close_data_folder(settings)
     _make_sites_folder(settings)
