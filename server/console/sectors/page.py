@@ -64,7 +64,7 @@ class ChosenVersion(msgspec.Struct, frozen=True):
 
 
 class Sectors(msgspec.Struct, frozen=True):
-    """The sectors, lines and ignored areas of a camera, as the site's file has them, or as a version does.
+    """The sectors, lines and ignored areas of a camera, as the policy in force has them, or as a version does.
 
     `text` is the whole file; `fingerprint` changes with it. `in_force` says whether that file counts, or its last good
     version. `can_change`: whether the viewer may change them. `day` and `paths` show where tracks went.
