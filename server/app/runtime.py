@@ -21,7 +21,7 @@ from server.engine import Load
 from server.frames import FrameKeeper
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
-from server.pipeline.site_policies import Sites
+from server.pipeline.site_policies import SitePolicies
 from server.pipeline.site_versions import SiteVersions
 from server.replays import Replays
 from server.serving.membership import LOOK_S
@@ -101,7 +101,7 @@ class Runtime:
     clock: Clock
     metrics: Metrics
     store: Store
-    sites: Sites
+    sites: SitePolicies
     versions: SiteVersions
     reports: CameraReports
     dispatcher: Dispatcher
@@ -256,7 +256,7 @@ class Runtime:
             self._stopping.wait(every_s)
 
     def _look_at_sites(self) -> None:
-        """Read what has changed in the folder of site policies, and have the database follow the files."""
+        """Read what has changed of the site policies, and have the database follow the files, where there are any."""
         self.sites.faults()
         self.versions.settle_changed()
 

@@ -54,6 +54,13 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     database_url: Annotated[str, Meta(description="SQLAlchemy URL of the database: SQLite, or PostgreSQL.")] = (
         "sqlite:///{data_dir}/sectorwatch.sqlite"
     )
+    sites: Annotated[
+        Literal["folder", "database"],
+        Meta(
+            description="Where the site policies in force are: in the files of sites_dir, or in the database "
+            "(`policy import`), for all servers on it."
+        ),
+    ] = "folder"
     sites_dir: Annotated[Path, Meta(description="Folder of the site policies, one TOML file per site.")] = Path(
         "{data_dir}/sites"
     )
