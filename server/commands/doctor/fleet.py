@@ -1,4 +1,4 @@
-"""Checks of the servers on the database: each is to serve the same ensemble."""
+"""Checks of the servers on the database: each is to serve the same ensemble, and one does the upkeep for all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from server.commands.doctor.finding import Finding
 from server.commands.options import standing_of
-from server.domain.fleet import state_of
+from server.domain.fleet import Standing, state_of
 from server.settings import ServerSettings
 
 _STEPS = {
@@ -28,3 +28,13 @@ def replicas(settings: ServerSettings) -> Iterator[Finding]:
         else:
             level = "fail" if state == "not ready" else "warn"
             yield Finding(level, "replicas", f"{replica.name}: {state}: {what}", _STEPS[state])
+    yield from _upkeep(standing)
+
+
+def _upkeep(standing: Standing) -> Iterator[Finding]:
+    keeper = standing.with_upkeep()
+    if keeper is not None:
+        yield Finding("ok", "replicas", f"{keeper.name} does the upkeep for all")
+    elif any(each.is_live(standing.now_us) for each in standing.replicas):
+        step = "look again in a minute; then restart the servers, and set their clocks (NTP)"
+        yield Finding("warn", "replicas", "no server does the upkeep: nothing is deleted or folded in", step)
