@@ -128,7 +128,7 @@ def _runtime(
     loading: Load | None,
 ) -> Runtime:
     metrics = Metrics(clock, __version__)
-    store = open_store(settings.database_url, clock, open_place(settings.frames_url))
+    store = open_store(settings.database_url, clock, open_place(settings.frames_url), settings.connections)
     sites = Sites(settings.sites_dir, store.past.last_text)
     lateness = read_lateness(settings.late_within)
     thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)

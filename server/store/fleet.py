@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 
 from server.domain.errors import Conflict
 from server.domain.fleet import Generation, Origin, Replica, Stage, Standing
@@ -25,6 +25,10 @@ _SAYS_US, _BELIEVED_US = 5 * SECOND_US, 20 * SECOND_US
 """How often a replica says that it lives, and for how long it is believed."""
 _SAYS_SQLITE_US, _BELIEVED_SQLITE_US = 60 * SECOND_US, 150 * SECOND_US
 """The same on SQLite: hardly ever is there another replica, and each commit wears the SD card."""
+_ROOM = text(
+    "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+    " - coalesce(current_setting('reserved_connections', true)::int, 0)"  # since PostgreSQL 16
+)
 _GENERATION = [generations.c[name] for name in Generation.__slots__]
 _REPLICA = [replicas.c[name] for name in Replica.__slots__]
 
@@ -36,6 +40,13 @@ class Fleet(Part):
         """The fleet now."""
         with reading(self._engine) as connection:
             return self._standing(connection)
+
+    def room(self) -> int | None:
+        """How many connections PostgreSQL takes from users such as ours, of all its databases; None for SQLite."""
+        if self._engine.dialect.name == "sqlite":
+            return None
+        with reading(self._engine) as connection:
+            return int(connection.execute(_ROOM).scalar_one())
 
     def join(self, name: str, run: str) -> bool:
         """A replica starts. The row of an earlier run of the same name, which did not stop in order, is replaced.
