@@ -22,6 +22,7 @@ from policies.observation import EnsembleInfo
 from server import __version__
 from server.app.runtime import Current, Runtime, engine_load, refuse_if_full
 from server.app.surroundings import local_time, surroundings
+from server.app.upkeep import Upkeep
 from server.camera_status.duplicate_agents import DuplicateAgents
 from server.camera_status.reports import CameraReports
 from server.camera_status.status import StatusThresholds
@@ -41,6 +42,7 @@ from server.domain.times.clock import Clock, now_us
 from server.domain.times.lateness import read_lateness
 from server.frames import FrameKeeper, media_type, open_place, view
 from server.monitoring.metrics import Metrics
+from server.pipeline.advancing import Advancing
 from server.pipeline.chosen_sites import sites_of, versions_of
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_policies import SitePolicies
@@ -126,7 +128,7 @@ def _runtime(
     loading: Load | None,
 ) -> Runtime:
     metrics = Metrics(clock, __version__)
-    store = open_store(settings.database_url, clock, open_place(settings.frames_url))
+    store = open_store(settings.database_url, clock, open_place(settings.frames_url), settings.connections)
     sites = sites_of(settings, store)
     lateness = read_lateness(settings.late_within)
     thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
@@ -151,6 +153,15 @@ def _runtime(
         )
 
     service = _service(settings, loading, pipeline_of, store, sites, metrics)
+    upkeep = Upkeep(
+        store,
+        is_mine=lambda: ensemble is not None or service.does_upkeep,
+        keep_of=settings.keep,
+        keep_days=settings.keep_events_days,
+        release_held=Advancing(store, clock, committed=dispatcher.wake, late_within_us=lateness.within_us).release_held,
+        committed=dispatcher.wake,
+    )
+    metrics.watch("upkeep", "1 while this server does the upkeep for all on its database, else 0.", upkeep.is_mine)
     if ensemble is None:
         what = "Generation of the ensemble that this server serves; 0: none yet."
         metrics.watch("ensemble_generation", what, lambda: service.generation)
@@ -184,6 +195,7 @@ def _runtime(
         current=current,
         replays=Replays(settings.database_url, min(processors(), _MOST_REPLAYS)),
         care=ChannelCare(store, settings.channels, lambda: around),
+        upkeep=upkeep,
         ports=_ports(settings, service, probes.routes(current.ensemble, store.check, metrics.text, authenticator=None)),
         is_fixed=ensemble is not None,
     )

@@ -139,7 +139,7 @@ def _show_past(
         past = in_time(store, window, kind, withdrawn=withdrawn)
     else:
         past = events_by_time(store, Stretch(*window), kind, withdrawn=withdrawn)
-    wanted = _newest((logged for logged in past if up_to is None or logged.seq <= up_to), last, is_cut=is_cut)
+    wanted = _newest((logged for logged in past if up_to is None or 0 < logged.seq <= up_to), last, is_cut=is_cut)
     if line is None:
         printer.show((Visit([logged]) for logged in wanted), alone=True)
         return
