@@ -162,9 +162,8 @@ def _runtime(
         committed=dispatcher.wake,
     )
     metrics.watch("upkeep", "1 while this server does the upkeep for all on its database, else 0.", upkeep.is_mine)
-    if ensemble is None:
-        what = "Generation of the ensemble that this server serves; 0: none yet."
-        metrics.watch("ensemble_generation", what, lambda: service.generation)
+    what = "Generation of the ensemble that this server serves; 0: none yet."
+    metrics.watch("ensemble_generation", what, lambda: service.generation)
     admission = _admission(settings, service, metrics)
     fixed = None
     if ensemble is not None:

@@ -19,7 +19,7 @@ from server.settings.channels import AnyChannel
 ENV_PREFIX = "SECTORWATCH_"
 _MIB = 1024 * 1024
 _BACKGROUND = 18
-"""Threads that ask the database beside those of requests and declared channels: runtime, log channel, two ports."""
+"""Threads that ask the database beside those of requests and declared channels: for the most part the runtime's."""
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
