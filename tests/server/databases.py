@@ -25,6 +25,8 @@ from server.store import open_store
 
 VARIABLE = "SECTORWATCH_TEST_POSTGRES"
 NAMES = ("sqlite", "postgresql")
+QUICK = "-c fsync=off -c max_connections=40"
+"""The options of a server whose data need not survive its machine."""
 _MIGRATED = "_migrated"
 _copies: set[str] = set()
 _PROGRAMS = ("initdb", "pg_ctl", "postgres")
@@ -53,13 +55,13 @@ def missing_postgresql() -> str | None:
 
 
 @contextmanager
-def postgresql_database() -> Iterator[str]:
-    """URL of a new database on the server that is given, or on a fresh one; gone afterwards."""
+def postgresql_database(options: str = QUICK) -> Iterator[str]:
+    """URL of a new database on the server that is given, or on a fresh one with these options; gone afterwards."""
     missing = missing_postgresql()
     if missing:
         pytest.fail(missing)
     name = f"sectorwatch_test_{os.getpid()}"
-    with _server() as server:
+    with _server(options) as server:
         _execute(server, f"CREATE DATABASE {name}{_MIGRATED}")
         with closing(open_store(_shown(server.set(database=name + _MIGRATED)))) as store:
             store.upgrade()
@@ -105,7 +107,7 @@ def _execute(url: URL, *statements: str) -> None:
 
 
 @contextmanager
-def _server() -> Iterator[URL]:
+def _server(options: str) -> Iterator[URL]:
     given = os.environ.get(VARIABLE)
     if given:
         yield make_url(given)
@@ -121,8 +123,8 @@ def _server() -> Iterator[URL]:
 
     try:
         run("initdb", "-D", str(data), "-U", "tester", "-A", "trust", "-N", "-E", "UTF8", "--locale=C.UTF-8")
-        options = f"-k {folder} -c listen_addresses='' -c fsync=off -c max_connections=40"
-        run("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
+        private = f"-k {folder} -c listen_addresses='' {options}"
+        run("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", private, "start")
         try:
             yield make_url(f"postgresql://tester@/postgres?host={folder}")
         finally:
