@@ -11,6 +11,7 @@ import pytest
 from server.store import open_store
 from tests.benchmarks.fleet.__main__ import new_database
 from tests.benchmarks.fleet.cameras import Activity
+from tests.benchmarks.fleet.place import prepare
 from tests.benchmarks.fleet.recorded import FRAMES, SCENES, recording
 from tests.benchmarks.fleet.running import Plan, run
 from tests.server import databases
@@ -30,10 +31,12 @@ def test_a_small_fleet_is_measured(url: str, tmp_path: Path) -> None:
         seconds=60.0,
         activity=Activity(busy=1.0, frames=4),
         at_once=3,
+        warm=3,
         most=9,
         idle_s=0.0,
     )
-    measured = run(plan, url, tmp_path / "run")
+    folder = tmp_path / "run"
+    measured = run(plan, prepare(folder, url, plan.cameras), url, folder)
     assert measured.bursts >= 9
     assert measured.events > 0
     assert measured.server_cpu_s > 0

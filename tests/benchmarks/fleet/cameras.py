@@ -31,8 +31,11 @@ from tests.benchmarks.scenes import SCENES, Drawn
 _PICTURES = 10
 _SIZE = (768, 576)
 _QUALITY = 85
-_BEFORE_MS = 3 * 86_400_000
-"""The data begin so long ago: a server takes what its camera took in the past, and waits with what lies ahead."""
+
+
+def days_ago(days: float = 3.0) -> int:
+    """The instant so long ago, in ms. A server takes what its camera took in the past; what lies ahead has to wait."""
+    return time.time_ns() // 1_000_000 - round(days * 86_400_000)
 
 
 class Activity(msgspec.Struct, frozen=True):
@@ -66,28 +69,32 @@ class Sent(msgspec.Struct, frozen=True, gc=False):
 class _Camera:
     place: CameraPlace
     port: int
-    number: int = 0
+    number: int
     waiting: SpoolEntry | None = None
 
 
 @dataclass(eq=False)
 class Cameras:
-    """All cameras of a fleet, over `at_once` connections: `start`, look at `sent`, and `stop`."""
+    """All cameras of a fleet, over `at_once` connections: `start`, look at `sent`, and `stop`.
+
+    Their bursts are numbered from `first`; number 0 is taken at `begin_ms`.
+    """
 
     places: Sequence[CameraPlace]
     ports: Sequence[int]
     activity: Activity
     at_once: int
+    begin_ms: int
+    first: int = 0
     sent: list[Sent] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     """Why bursts had to be sent again."""
 
     def __post_init__(self) -> None:
-        self._pictures = _pictures()
-        self._begin_ms = time.time_ns() // 1_000_000 - _BEFORE_MS
+        self._pictures = drawn_pictures()
         self._free: queue.SimpleQueue[_Camera] = queue.SimpleQueue()
-        for place in self.places:
-            self._free.put(_Camera(place, self.ports[place.number % len(self.ports)]))
+        for place in random.Random(1).sample(self.places, len(self.places)):  # all sites from the beginning
+            self._free.put(_Camera(place, self.ports[place.number % len(self.ports)], self.first))
         self._stop = threading.Event()
         self._failure: BaseException | None = None
         self._threads = [threading.Thread(target=self._run) for _ in range(min(self.at_once, len(self.places)))]
@@ -146,7 +153,7 @@ class Cameras:
         """What the agent makes of a camera's frames, one a second."""
         every_ms, frames = round(1000 * self.activity.every_s), self.activity.frames
         phase_ms = every_ms * place.number // len(self.places)
-        captured_ms = self._begin_ms + number * every_ms + phase_ms
+        captured_ms = self.begin_ms + number * every_ms + phase_ms
         scene = self.activity.scene(place.number, number)
         first = number % BURSTS * BURST
         stills = [
@@ -159,7 +166,7 @@ class Cameras:
             site=place.site,
             camera=place.camera,
             captured_ms=captured_ms,
-            clock=ClockReading(True, place.boot_id, captured_ms - self._begin_ms, 0.01),
+            clock=ClockReading(True, place.boot_id, captured_ms - self.begin_ms, 0.01),
         )
 
     def _picture(self, scene: SceneName, frame: int, name: str) -> bytes:
@@ -169,7 +176,7 @@ class Cameras:
         return b"".join((picture[:2], b"\xff\xfe", (len(comment) + 2).to_bytes(2, "big"), comment, picture[2:]))
 
 
-def _pictures() -> list[bytes]:
+def drawn_pictures() -> list[bytes]:
     """Pictures of the size and quality that an agent sends of OpenCV's sample clip."""
     drawn, form = Drawn(SCENES["empty"], 1), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
     pictures = (cv2.resize(drawn.picture(number), _SIZE) for number in range(_PICTURES))

@@ -33,8 +33,9 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """The measured part of a run: it begins once each camera has sent a burst.
+    """The measured part of a run.
 
+    `yard_ms`: the CPU of the yardstick meanwhile; neighbours make all CPU longer, and this tells by how much.
     CPU in seconds of all processes of a kind. `idle_cpu_s`: of the servers, in a second without any burst. `rested_mb`:
     proportional memory of all servers before the first burst. `waited_s`: what the servers' transactions waited for a
     connection, their turn and their lock. `waits`: what PostgreSQL's sessions waited for, in seconds of all together.
@@ -46,7 +47,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     database: str
     images_per_s: float
     activity: Activity
+    keep_frames: str
     load: float
+    yard_ms: float
     seconds: float
     bursts: int
     refused: int
@@ -82,7 +85,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         each, day, bursts = self.activity, _DAY_S / self.activity.every_s * self.cameras, self.bursts
         yield (
             f"{self.cameras} cameras, {self.servers} servers, {self.database}; somebody in {each.busy:g} of bursts, "
-            f"in {each.crowd:g} of these a crowd; {each.frames} frames a burst; load {self.load:.0f}"
+            f"in {each.crowd:g} of these a crowd; {each.frames} frames a burst; pictures kept: {self.keep_frames}; "
+            f"load {self.load:.0f}, yardstick {self.yard_ms:.2f} ms"
         )
         yield (
             f"  {bursts} bursts in {self.seconds:.0f} s, {bursts / self.seconds:.1f} a second, each with "

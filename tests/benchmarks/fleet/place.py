@@ -34,14 +34,13 @@ class CameraPlace:
 
 def prepare(folder: Path, url: str, cameras: int) -> list[CameraPlace]:
     """Make everything in an empty folder and an empty database. Each camera has the demonstration's six sectors."""
-    text = site(CAMERAS_OF_SITE)
     (folder / "sites").mkdir(parents=True)
     made: list[CameraPlace] = []
     rows: list[dict[str, object]] = []
     for number, (name, camera) in enumerate(_names(cameras)):
         file = folder / "sites" / f"{name}.toml"
         if not file.exists():
-            file.write_text(text.replace(_NAMED, f'site = "{name}"'), encoding="utf-8")
+            file.write_text(policy_text(name), encoding="utf-8")
         token = new_token()
         made.append(CameraPlace(number, name, camera, token.token, str(uuid.uuid5(uuid.NAMESPACE_OID, str(number)))))
         rows.append({"id": token.id, "name": camera, "site": name, "camera": camera, "hash": token.hash})
@@ -51,6 +50,11 @@ def prepare(folder: Path, url: str, cameras: int) -> list[CameraPlace]:
             now_us = time.time_ns() // 1000
             connection.execute(insert(tokens), [row | {"created_at_us": now_us} for row in rows])
     return made
+
+
+def policy_text(name: str) -> str:
+    """The file of a site's policy: the demonstration's, for CAMERAS_OF_SITE cameras."""
+    return site(CAMERAS_OF_SITE).replace(_NAMED, f'site = "{name}"')
 
 
 def _names(cameras: int) -> Iterator[tuple[str, str]]:

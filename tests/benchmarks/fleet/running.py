@@ -11,11 +11,12 @@ from pathlib import Path
 import msgspec
 from sqlalchemy import make_url
 
-from tests.benchmarks.fleet.cameras import Activity, Cameras
+from tests.benchmarks.fleet.cameras import Activity, Cameras, days_ago
 from tests.benchmarks.fleet.databases import Database, looked_at
 from tests.benchmarks.fleet.figures import Figures, Spread
-from tests.benchmarks.fleet.place import prepare
+from tests.benchmarks.fleet.place import CameraPlace
 from tests.benchmarks.fleet.server import Waits
+from tests.benchmarks.fleet.yardstick import Yardstick
 from tests.benchmarks.processes import Hosted
 
 _LOOKED_EVERY_S = 0.05
@@ -24,9 +25,10 @@ _IDLE_S = 10.0
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What is run. `seconds` count from when each camera has sent `warm` bursts; the run ends after `most` bursts, too.
+    """What is run. `seconds` count once `warm` bursts are answered; the run ends after `most` bursts more, too.
 
-    `idle_s`: how long the servers are watched without any burst afterwards.
+    `idle_s`: how long the servers are watched without any burst afterwards. `first`: the number of each camera's first
+    burst; number 0 is taken at `begin_ms`. `keeping`: settings of the servers.
     """
 
     cameras: int
@@ -35,9 +37,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     activity: Activity = Activity()
     at_once: int = 16
     images_per_s: float = 0.0
-    warm: int = 1
+    warm: int
     most: int | None = None
     idle_s: float = _IDLE_S
+    begin_ms: int = msgspec.field(default_factory=days_ago)
+    first: int = 0
+    keeping: dict[str, float | str] = {}
 
 
 class _Reading(msgspec.Struct, frozen=True):
@@ -97,23 +102,23 @@ class _Run:
         return left
 
 
-def run(plan: Plan, url: str, folder: Path) -> Figures:
-    """Run it on an empty database at `url`. Raises RuntimeError when a burst is refused."""
-    places = prepare(folder, url, plan.cameras)
+def run(plan: Plan, places: Sequence[CameraPlace], url: str, folder: Path) -> Figures:
+    """Run it on what `prepare` made. Raises RuntimeError when a burst is refused."""
     with ExitStack() as stack:
         database = stack.enter_context(closing(looked_at(url)))
         servers = [
-            stack.enter_context(_server(folder, url, f"server-{number}", plan.images_per_s))
-            for number in range(plan.servers)
+            stack.enter_context(_server(plan, folder, url, f"server-{number}")) for number in range(plan.servers)
         ]
         watched = _Run(plan, folder, database, servers)
         rested_mb = watched.memory_mb()
-        cameras = Cameras(places, [server.port for server in servers], plan.activity, plan.at_once)
+        ports = [server.port for server in servers]
+        cameras = Cameras(places, ports, plan.activity, plan.at_once, plan.begin_ms, plan.first)
         cameras.start()
         try:
-            _wait(cameras, plan.warm * plan.cameras, None)
+            _wait(cameras, plan.warm, None)
             load, begin, first = os.getloadavg()[0], watched.read(), len(cameras.sent)
-            _wait(cameras, None if plan.most is None else first + plan.most, plan.seconds)
+            with Yardstick() as yardstick:
+                _wait(cameras, None if plan.most is None else first + plan.most, plan.seconds)
             end, last = watched.read(), len(cameras.sent)
         finally:
             cameras.stop()
@@ -128,7 +133,9 @@ def run(plan: Plan, url: str, folder: Path) -> Figures:
         database=make_url(url).get_backend_name(),
         images_per_s=plan.images_per_s,
         activity=plan.activity,
+        keep_frames=str(plan.keeping.get("keep_frames", "events")),
         load=load,
+        yard_ms=yardstick.median_ms,
         seconds=end.at_s - begin.at_s,
         bursts=len(sent),
         refused=len(cameras.refused),
@@ -152,9 +159,10 @@ def run(plan: Plan, url: str, folder: Path) -> Figures:
     )
 
 
-def _server(folder: Path, url: str, name: str, images_per_s: float) -> Hosted:
-    module = "tests.benchmarks.fleet.server"
-    return Hosted(module, str(folder), url, name, str(images_per_s), log=folder / f"{name}.log")
+def _server(plan: Plan, folder: Path, url: str, name: str) -> Hosted:
+    keeping = msgspec.json.encode(plan.keeping).decode()
+    arguments = (str(folder), url, name, str(plan.images_per_s), keeping)
+    return Hosted("tests.benchmarks.fleet.server", *arguments, log=folder / f"{name}.log")
 
 
 def _wait(cameras: Cameras, until: int | None, seconds: float | None) -> None:

@@ -1,9 +1,10 @@
 """One server of `fleet`: all that `sectorwatch serve` runs, around an engine that answers from recorded labels.
 
-    python -m tests.benchmarks.fleet.server FOLDER DATABASE_URL NAME IMAGES_PER_S
+    python -m tests.benchmarks.fleet.server FOLDER DATABASE_URL NAME IMAGES_PER_S KEEPING
 
-Says `ready PORT` once it answers. Its channel is the log, in JSON, which goes to FOLDER/NAME.events; the instant at
-which each event left goes to FOLDER/NAME.sent, and how long its transactions waited to FOLDER/NAME.waits, every second.
+KEEPING is JSON, the settings `keep_...`. Says `ready PORT` once it answers. Its channel is the log, in JSON, which goes
+to FOLDER/NAME.events; the instant at which each event left goes to FOLDER/NAME.sent, and how long its transactions
+waited to FOLDER/NAME.waits, every second.
 """
 
 from __future__ import annotations
@@ -129,9 +130,9 @@ def _tell_when_ready(app: Flask, line: str) -> None:
     sys.stdout.flush()
 
 
-def main(folder: Path, url: str, name: str, images_per_s: float) -> None:
+def main(folder: Path, url: str, name: str, images_per_s: float, keeping: dict[str, Any]) -> None:
     own = folder / name
-    own.mkdir()
+    own.mkdir(exist_ok=True)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     line = f"ready {listener.getsockname()[1]}\n"
     settings = ServerSettings(
@@ -141,6 +142,7 @@ def main(folder: Path, url: str, name: str, images_per_s: float) -> None:
         instance=name,
         log_level="warning",
         inference_threads=1 if images_per_s else 0,
+        **keeping,
     )
     vars(database)["_waits"] = SummedWaits()
 
@@ -158,4 +160,4 @@ def main(folder: Path, url: str, name: str, images_per_s: float) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4]))
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4]), msgspec.json.decode(sys.argv[5]))
