@@ -73,18 +73,24 @@ class Model(msgspec.Struct, frozen=True):
     largest: int
 
     @classmethod
-    def of(cls, runs: Sequence[Figures]) -> Model:
+    def of(cls, runs: Sequence[Figures], yard_ms: float) -> Model:
+        """`yard_ms`: the yardstick on a calm machine."""
+        calm = [yard_ms / run.yard_ms for run in runs]
         return cls(
-            server_cpu=Parts.fitted(runs, [run.server_cpu_s / run.bursts for run in runs]),
-            database_cpu=Parts.fitted(runs, [run.database_cpu_s / run.bursts for run in runs]),
+            server_cpu=Parts.fitted(
+                runs, [part * run.server_cpu_s / run.bursts for part, run in zip(calm, runs, strict=True)]
+            ),
+            database_cpu=Parts.fitted(
+                runs, [part * run.database_cpu_s / run.bursts for part, run in zip(calm, runs, strict=True)]
+            ),
             grown=Parts.fitted(runs, [run.grown_bytes / run.bursts for run in runs]),
             log=Parts.fitted(runs, [run.log_bytes / run.bursts for run in runs]),
-            idle_cpu=Standing.fitted(runs, [run.idle_cpu_s for run in runs]),
+            idle_cpu=Standing.fitted(runs, [part * run.idle_cpu_s for part, run in zip(calm, runs, strict=True)]),
             memory=Standing.fitted(runs, [run.server_mb for run in runs]),
             largest=max(run.cameras for run in runs),
         )
 
-    def lines(self, runs: Sequence[Figures]) -> Iterator[str]:
+    def lines(self, runs: Sequence[Figures], yard_ms: float) -> Iterator[str]:
         """The parts, and how far each run is from them."""
         yield "| of | a burst | a frame | an event |"
         yield "|---|---|---|---|"
@@ -105,10 +111,11 @@ class Model(msgspec.Struct, frozen=True):
         )
         for run in runs:
             frames, events = run.activity.frames, run.events / run.bursts
+            calm_s = run.cpu_s * yard_ms / run.yard_ms
             cpu = (self.server_cpu.of(frames, events) + self.database_cpu.of(frames, events)) or math.nan
             yield (
                 f"{run.cameras} cameras, {run.servers} servers, {frames} frames and {events:.2f} events a burst: "
-                f"{1000 * run.cpu_s:.1f} ms of CPU a burst, {run.cpu_s / cpu:.2f} of the model's"
+                f"{1000 * calm_s:.1f} ms of CPU a burst, {calm_s / cpu:.2f} of the model's"
             )
 
     def table(self, schedule: Activity, events: float, model_ms: float) -> Iterator[str]:
@@ -141,15 +148,16 @@ _CORE_OF_A_SERVER = 0.7
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--events", default=2.0, show_default=True, help="Of a burst of ten frames.")
 @click.option("--model-ms", default=100.0, show_default=True, help="CPU of the ensemble for a frame (README).")
-def main(files: tuple[Path, ...], events: float, model_ms: float) -> None:
+@click.option("--yard-ms", default=2.1, show_default=True, help="The yardstick on a calm machine.")
+def main(files: tuple[Path, ...], events: float, model_ms: float, yard_ms: float) -> None:
     runs = [
         msgspec.json.decode(line, type=Figures) for file in files for line in file.read_bytes().splitlines() if line
     ]
-    for database in sorted({run.database for run in runs}):
-        these = [run for run in runs if run.database == database]
-        model = Model.of(these)
-        click.echo(f"## {database}, {len(these)} runs\n")
-        for line in model.lines(these):
+    for database, kept in sorted({(run.database, run.keep_frames) for run in runs}):
+        these = [run for run in runs if (run.database, run.keep_frames) == (database, kept)]
+        model = Model.of(these, yard_ms)
+        click.echo(f"## {database}, pictures kept: {kept}, {len(these)} runs\n")
+        for line in model.lines(these, yard_ms):
             click.echo(line)
         for name, schedule in SCHEDULES.items():
             click.echo(f"\n{name}, {events:g} events in ten frames:\n")
