@@ -75,7 +75,7 @@ class _Camera:
 
 @dataclass(eq=False)
 class Cameras:
-    """All cameras of a fleet, over `at_once` connections: `start`, look at `sent`, and `stop`.
+    """All cameras of a fleet, over `at_once` connections: `start`, look at `sent`, `stop`, and perhaps go on.
 
     Their bursts are numbered from `first`; number 0 is taken at `begin_ms`.
     """
@@ -97,9 +97,11 @@ class Cameras:
             self._free.put(_Camera(place, self.ports[place.number % len(self.ports)], self.first))
         self._stop = threading.Event()
         self._failure: BaseException | None = None
-        self._threads = [threading.Thread(target=self._run) for _ in range(min(self.at_once, len(self.places)))]
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
+        self._stop.clear()
+        self._threads = [threading.Thread(target=self._run) for _ in range(min(self.at_once, len(self.places)))]
         for thread in self._threads:
             thread.start()
 

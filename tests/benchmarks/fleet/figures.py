@@ -36,10 +36,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """The measured part of a run.
 
     `yard_ms`: the CPU of the yardstick meanwhile; neighbours make all CPU longer, and this tells by how much.
-    CPU in seconds of all processes of a kind. `idle_cpu_s`: of the servers, in a second without any burst. `rested_mb`:
-    proportional memory of all servers before the first burst. `waited_s`: what the servers' transactions waited for a
-    connection, their turn and their lock. `waits`: what PostgreSQL's sessions waited for, in seconds of all together.
-    `outbox`: from an event's answer to its line in the log; an event that left before its answer counts as 0.
+    CPU in seconds of all processes of a kind, until what the bursts have left is done. `idle_cpu_s`: of the servers, in
+    a second without any burst. `rested_mb`: proportional memory of all servers before the first burst. `waited_s`: what
+    the servers' transactions waited for a connection, their turn and their lock. `waits`: what PostgreSQL's sessions
+    waited for, in seconds of all together. `outbox`: from an event's answer to its line in the log; an event that left
+    before its answer counts as 0.
     """
 
     cameras: int

@@ -22,6 +22,9 @@ from tests.benchmarks.processes import Hosted
 _LOOKED_EVERY_S = 0.05
 _DELIVERED_WITHIN_S = 60.0
 _IDLE_S = 10.0
+_SETTLED_EVERY_S, _SETTLED_WITHIN_S = 1.0, 60.0
+_QUIET = 0.08
+"""Of a core: a server that does no more has done what bursts have left."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +87,15 @@ class _Run:
     def memory_mb(self) -> float:
         return sum(server.memory_mb() for server in self._servers)
 
+    def settle(self) -> None:
+        """Wait until what bursts have left is done: pictures are kept beside the answers."""
+        deadline_s, before_s = time.monotonic() + _SETTLED_WITHIN_S, self._cpu_s()
+        while time.monotonic() < deadline_s:
+            time.sleep(_SETTLED_EVERY_S)
+            spent_s, before_s = self._cpu_s() - before_s, self._cpu_s()
+            if spent_s < _QUIET * _SETTLED_EVERY_S * len(self._servers):
+                return
+
     def idle_cpu_s(self) -> float:
         """CPU of the servers in a second in which no camera sends."""
         if not self._plan.idle_s:
@@ -113,17 +125,15 @@ def run(plan: Plan, places: Sequence[CameraPlace], url: str, folder: Path) -> Fi
         rested_mb = watched.memory_mb()
         ports = [server.port for server in servers]
         cameras = Cameras(places, ports, plan.activity, plan.at_once, plan.begin_ms, plan.first)
-        cameras.start()
-        try:
-            _wait(cameras, plan.warm, None)
-            load, begin, first = os.getloadavg()[0], watched.read(), len(cameras.sent)
-            with Yardstick() as yardstick:
-                _wait(cameras, None if plan.most is None else first + plan.most, plan.seconds)
-            end, last = watched.read(), len(cameras.sent)
-        finally:
-            cameras.stop()
-        memory_mb, database_mb = watched.memory_mb(), database.memory_mb()
-        sent = cameras.sent[first:last]
+        _send(cameras, plan.warm, None)
+        watched.settle()
+        load, begin, first = os.getloadavg()[0], watched.read(), len(cameras.sent)
+        with Yardstick() as yardstick:
+            _send(cameras, None if plan.most is None else first + plan.most, plan.seconds)
+        end, memory_mb, database_mb = watched.read(), watched.memory_mb(), database.memory_mb()
+        watched.settle()
+        settled = watched.read()
+        sent = cameras.sent[first:]
         events = {event: each.at_s for each in sent for event in each.events}
         left_at = _delivered(watched, events)
         idle_cpu_s = watched.idle_cpu_s()
@@ -142,15 +152,15 @@ def run(plan: Plan, places: Sequence[CameraPlace], url: str, folder: Path) -> Fi
         events=len(events),
         undelivered=sum(left_at.get(event, end.at_s) >= end.at_s for event in events),
         image_bytes=sum(each.image_bytes for each in sent),
-        server_cpu_s=end.server_cpu_s - begin.server_cpu_s,
-        database_cpu_s=end.database_cpu_s - begin.database_cpu_s,
+        server_cpu_s=settled.server_cpu_s - begin.server_cpu_s,
+        database_cpu_s=settled.database_cpu_s - begin.database_cpu_s,
         client_cpu_s=end.client_cpu_s - begin.client_cpu_s,
         idle_cpu_s=idle_cpu_s,
         rested_mb=rested_mb,
         server_mb=memory_mb,
         database_mb=database_mb,
-        grown_bytes=end.size_bytes - begin.size_bytes,
-        log_bytes=end.log_bytes - begin.log_bytes,
+        grown_bytes=settled.size_bytes - begin.size_bytes,
+        log_bytes=settled.log_bytes - begin.log_bytes,
         waited_s=end.waits.waited_s - begin.waits.waited_s,
         transactions=end.waits.count - begin.waits.count,
         waits={what: seconds - begin.database_waits.get(what, 0.0) for what, seconds in end.database_waits.items()},
@@ -165,15 +175,19 @@ def _server(plan: Plan, folder: Path, url: str, name: str) -> Hosted:
     return Hosted("tests.benchmarks.fleet.server", *arguments, log=folder / f"{name}.log")
 
 
-def _wait(cameras: Cameras, until: int | None, seconds: float | None) -> None:
-    """Until there are so many answers, or so many seconds are over."""
+def _send(cameras: Cameras, until: int | None, seconds: float | None) -> None:
+    """Let cameras send until there are so many answers, or so many seconds are over."""
     deadline_s = None if seconds is None else time.monotonic() + seconds
-    while not cameras.has_failed:
-        if until is not None and len(cameras.sent) >= until:
-            return
-        if deadline_s is not None and time.monotonic() >= deadline_s:
-            return
-        time.sleep(_LOOKED_EVERY_S)
+    cameras.start()
+    try:
+        while not cameras.has_failed:
+            if until is not None and len(cameras.sent) >= until:
+                return
+            if deadline_s is not None and time.monotonic() >= deadline_s:
+                return
+            time.sleep(_LOOKED_EVERY_S)
+    finally:
+        cameras.stop()
 
 
 def _delivered(watched: _Run, events: dict[str, float]) -> dict[str, float]:
