@@ -1,8 +1,8 @@
 """A past for a fleet on PostgreSQL, written by COPY: quiet bursts of all cameras, in the order in which they come.
 
-All of them say what one recorded burst says. Ids, instants and hashes of frames are each burst's own, so that records,
-indexes and folds are as large and as much work as real ones. Cameras have a state at the end, and a checkpoint for each
-half hour, as retention and `explain` want them.
+All of them say what one recorded burst says, or nothing. Ids, instants and hashes of frames are each burst's own, so
+that records, indexes and folds are as large and as much work as real ones. Cameras have a state at the end, and a
+checkpoint for each half hour, as retention and `explain` want them.
 """
 
 from __future__ import annotations
@@ -39,13 +39,18 @@ _ROW = struct.Struct("!hiqiqiqiqiqiiiii")
 _HEAD, _END = b"PGCOPY\n\xff\r\n\0" + bytes(8), struct.pack("!h", -1)
 
 
-def fill(url: str, places: Sequence[CameraPlace], bursts: int, activity: Activity, begin_ms: int) -> None:
-    """Give each camera so many bursts from `begin_ms` on, in an empty database that `prepare` has migrated."""
+def fill(
+    url: str, places: Sequence[CameraPlace], bursts: int, activity: Activity, begin_ms: int, *, is_silent: bool = False
+) -> None:
+    """Give each camera so many bursts from `begin_ms` on, in an empty database that `prepare` has migrated.
+
+    `is_silent`: no detector saw anything in any frame, so that a record is a sixth as large.
+    """
     made = {name: parse_site_policy(policy_text(name)) for name in dict.fromkeys(place.site for place in places)}
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
     try:
         with engine.begin() as connection:
-            like = _like(made[places[0].site], activity)
+            like = _like(made[places[0].site], activity, is_silent=is_silent)
             _register(connection, places, made, activity)
             raw = connection.connection.cursor()
             with closing(raw), raw.copy(f"COPY burst_records ({', '.join(_COPIED)}) FROM STDIN BINARY") as copy:
@@ -59,7 +64,7 @@ def fill(url: str, places: Sequence[CameraPlace], bursts: int, activity: Activit
         engine.dispose()
 
 
-def _like(policy: SitePolicy, activity: Activity) -> Packed:
+def _like(policy: SitePolicy, activity: Activity, *, is_silent: bool) -> Packed:
     """The record that all are like."""
     recorded, frames = recording(), activity.frames
     step_us = round(1_000_000 * activity.every_s / frames)
@@ -71,7 +76,10 @@ def _like(policy: SitePolicy, activity: Activity) -> Packed:
             index,
             index * step_us,
             recorded.ensemble_info,
-            recorded.answers["quiet"][index],
+            {
+                model: () if is_silent and model != "frame-change" else seen
+                for model, seen in recorded.answers["quiet"][index].items()
+            },
             hashlib.sha256(bytes([index])).hexdigest(),
             uncertainty_s=0.01,
             size=(768, 576),

@@ -54,8 +54,8 @@ def _works(table: str, engine: Engine, begin_us: int, lasts_us: int) -> dict[str
         every_nth = text(f"SELECT {_COLUMNS} FROM burst_records WHERE number % :nth = 0 LIMIT {_TRIED}")
         some = connection.execute(every_nth, {"nth": max(1, there // _TRIED)}).all()
         oldest = text(
-            f"SELECT number FROM burst_records WHERE first_at_us < :until_us ORDER BY camera, first_at_us "
-            f"LIMIT {_DELETED}"
+            f"SELECT number FROM burst_records WHERE first_at_us < :until_us "
+            f"ORDER BY camera, first_at_us LIMIT {_DELETED}"
         )
         numbers = connection.execute(oldest, {"until_us": begin_us + lasts_us // _PARTS}).scalars().all()
     newest_us = begin_us + lasts_us
@@ -101,18 +101,12 @@ def _works(table: str, engine: Engine, begin_us: int, lasts_us: int) -> dict[str
 
 
 def shapes(engine: Engine, database: Postgresql, begin_ms: int, lasts_s: int) -> Iterator[str]:
-    """The table as it is, and in partitions; then block ranges. What is inserted and deleted is undone or of a copy."""
+    """The table as it is, and a copy in partitions; then block ranges. The database is of no use afterwards."""
     begin_us, lasts_us = 1000 * begin_ms, lasts_s * SECOND_US
     with engine.begin() as connection:
-        begun_s = time.monotonic()
-        connection.exec_driver_sql("CREATE TABLE whole (LIKE burst_records INCLUDING INDEXES)")
-        connection.exec_driver_sql(f"INSERT INTO whole ({_COLUMNS}) SELECT {_COLUMNS} FROM burst_records")
-        yield f"a copy in one table took {time.monotonic() - begun_s:.0f} s"
-        begun_s = time.monotonic()
         _make_parts(connection, begin_us, lasts_us)
-        yield f"a copy in {_PARTS} partitions took {time.monotonic() - begun_s:.0f} s"
-    _vacuum(engine, "ANALYZE whole", "ANALYZE parted")
-    for table in ("whole", "parted"):
+    _vacuum(engine, "VACUUM ANALYZE burst_records", "VACUUM ANALYZE parted")
+    for table in ("burst_records", "parted"):
         for name, (work, count) in _works(table, engine, begin_us, lasts_us).items():
             cpu_s, log = database.cpu_s(), database.log_bytes()
             work()
@@ -124,7 +118,7 @@ def shapes(engine: Engine, database: Postgresql, begin_ms: int, lasts_s: int) ->
 
 def _emptied(engine: Engine, database: Postgresql) -> Iterator[str]:
     """What is left to do after rows are deleted, and a partition that is dropped instead."""
-    for table in ("whole", "part_0"):
+    for table in ("burst_records", "part_0"):
         cpu_s, log, begun_s = database.cpu_s(), database.log_bytes(), time.monotonic()
         _vacuum(engine, f"VACUUM {table}")
         yield (
@@ -137,7 +131,7 @@ def _emptied(engine: Engine, database: Postgresql) -> Iterator[str]:
         connection.exec_driver_sql("DROP TABLE part_1")
     yield f"a partition of {count} bursts is dropped in {time.monotonic() - begun_s:.2f} s"
     with engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE whole, parted")
+        connection.exec_driver_sql("DROP TABLE parted")
 
 
 def _block_ranges(engine: Engine, database: Postgresql) -> Iterator[str]:
