@@ -21,7 +21,7 @@ from policies.events import microseconds
 from server.analysis.explain import explain
 from server.domain.times.clock import SECOND_US
 from server.store import Store, open_store
-from tests.benchmarks.fleet.__main__ import DURABLE
+from tests.benchmarks.fleet.__main__ import new_database
 from tests.benchmarks.fleet.cameras import Activity, days_ago
 from tests.benchmarks.fleet.databases import Postgresql
 from tests.benchmarks.fleet.filling import fill
@@ -29,7 +29,6 @@ from tests.benchmarks.fleet.place import CameraPlace, prepare
 from tests.benchmarks.fleet.running import Plan, run
 from tests.benchmarks.fleet.shapes import shapes
 from tests.benchmarks.processes import end_on_sigterm
-from tests.server import databases
 
 _DAY_S = 86_400.0
 _LEAST_CPU_S, _MOST_REPEATED = 0.3, 20
@@ -166,7 +165,7 @@ def measured(
 @click.option("--folder", type=click.Path(path_type=Path), help="Where to keep files of the run, on a disk.")
 def main(cameras: int, bursts: int, every_s: float, events: int, minutes: float, folder: Path | None) -> None:
     end_on_sigterm()
-    with tempfile.TemporaryDirectory(dir=folder) as temporary, databases.postgresql_database(DURABLE) as url:
+    with tempfile.TemporaryDirectory(dir=folder) as temporary, new_database("postgresql", Path(temporary)) as url:
         for line in measured(url, Path(temporary) / "run", cameras, bursts, every_s, events, minutes):
             click.echo(line)
 
