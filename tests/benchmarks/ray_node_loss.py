@@ -101,7 +101,10 @@ class Outcome:
 
 def lose_a_node(folder: Path, *, cameras: int, image_s: float) -> Outcome:
     """Run both servers. Raises AssertionError for an answer that does not ask to be sent again."""
-    with cluster(1, 1, 1) as nodes, _server(folder / "ray", image_s, ensemble="ray", ray_min_replicas=2) as ray:
+    with (
+        cluster(1, 1, 1) as nodes,
+        _server(folder / "ray", image_s, ensemble="ray", ray_address=nodes.address, ray_min_replicas=2) as ray,
+    ):
         app, channel, runtime = ray
         done = threading.Event()
         senders = [Camera(number, app, done) for number in range(cameras)]

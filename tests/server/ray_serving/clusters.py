@@ -24,11 +24,9 @@ _LOADED_S = 240.0
 
 @contextmanager
 def cluster(*nodes: float) -> Iterator[Any]:
-    """A cluster whose nodes have so many processors, the first one its head; this process is connected to it."""
+    """A cluster whose nodes have so many processors, the first one its head, at its `address`."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"} | QUICK
     try:
-        import ray
-        from ray import serve
         from ray.cluster_utils import Cluster
     except ModuleNotFoundError as error:
         pytest.fail(f"{error.name} is not installed: pip install 'sectorwatch[ray]'")
@@ -37,12 +35,8 @@ def cluster(*nodes: float) -> Iterator[Any]:
     try:
         for processors in nodes[1:]:
             made.add_node(num_cpus=processors, object_store_memory=_STORE_BYTES)
-        ray.init(address=made.address, log_to_driver=False, configure_logging=False, namespace="sectorwatch")
-        serve.start(proxy_location="Disabled")
         yield made
-        serve.shutdown()
     finally:
-        ray.shutdown()
         made.shutdown()
 
 
