@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,9 @@ PATIENCE_S = 180.0
 """A head on a busy machine takes half a minute to start."""
 
 _STORE_BYTES = 80_000_000
+_AGENTS = ("dashboard-agent-grpc-port", "dashboard-agent-listen-port", "metrics-export-port", "runtime-env-agent-port")
+"""Ports that Ray otherwise chooses, and waits for in vain on a busy machine."""
+
 _LOADED_S = 240.0
 
 
@@ -74,45 +77,67 @@ class Head:
 
     def __init__(self, *, is_kept: bool) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = int(free.getsockname()[1])
-        self.address = f"127.0.0.1:{self._port}"
+        port, *of_agents = _free_ports(1 + len(_AGENTS))
+        self.address = f"127.0.0.1:{port}"
         kept = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(self._folder / "kept")}
         self._environment = os.environ | QUIET | QUICK | (kept if is_kept else {})
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
         options = {
-            "port": self._port,
+            "port": port,
             "node-ip-address": "127.0.0.1",
             "num-cpus": 2,
             "object-store-memory": _STORE_BYTES,
             "include-dashboard": "false",
             "temp-dir": self._folder,
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
-            + [f"--{name}={value}" for name, value in options.items()],
-            env=self._environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        } | dict(zip(_AGENTS, of_agents, strict=True))
+        self._command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+        self._command += [f"--{name}={value}" for name, value in options.items()]
+        self._killed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """As a service manager does: a head that ends, as it may on a busy machine, is started again."""
+        self._killed.clear()
+        self._thread = threading.Thread(target=self._keep)
+        self._thread.start()
 
     def kill(self) -> None:
         """SIGKILL for the head and everything on it."""
-        if self._process is None:
+        if self._thread is None:
             return
-        family = [psutil.Process(self._process.pid), *psutil.Process(self._process.pid).children(recursive=True)]
-        for process in family:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        self._process.wait(PATIENCE_S)
-        psutil.wait_procs(family, PATIENCE_S)
-        self._process = None
+        self._killed.set()
+        while self._thread.is_alive():
+            self._kill_processes()
+            self._thread.join(0.1)
+        self._thread = None
 
     def remove(self) -> None:
         self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _keep(self) -> None:
+        while not self._killed.is_set():
+            subprocess.run(
+                self._command,
+                env=self._environment,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                check=False,
+            )
+            self._kill_processes()
+
+    def _kill_processes(self) -> None:
+        """Those that name the folder, which is the head's alone, and their children."""
+        for process in psutil.process_iter():
+            with suppress(psutil.Error):
+                if any(str(self._folder) in part for part in process.cmdline()):
+                    for each in (*process.children(recursive=True), process):
+                        each.kill()
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(each.getsockname()[1]) for each in free]
 
 
 @contextmanager
