@@ -25,12 +25,12 @@ from policies.site.site_policy import CameraPolicy
 from server.domain.watching import Unseen, Watching
 from server.store.bursts.burst_log import find_bursts
 from server.store.bursts.leaps import SAMPLE_US, Asked, Leap, read_leaps
-from server.store.bursts.old_form import has_old_frames, meeting
+from server.store.bursts.old_form import has_any_old_frames, has_old_frames, meeting
 from server.store.bursts.packing import glance
 from server.store.bursts.records import AT_ONCE, IS_HELD, LATE, SET_ASIDE, named_damage
 from server.store.bursts.scans import Reader, Scan, Seen
 from server.store.rows import Versions
-from server.store.schema import burst_records, cameras, contexts, observations
+from server.store.schema import burst_records, cameras, contexts
 
 _AT_US: Callable[[Leap], Any] = attrgetter("at_us")
 _MOST = 400
@@ -129,7 +129,7 @@ def _cameras_of(connection: Connection, site: str, until_us: int) -> list[tuple[
     rows = connection.execute(_last_policies(), {"site": site, "until_us": until_us}).all()
     held = select(burst_records.c.camera).where(IS_HELD, burst_records.c.late.in_((0, LATE, SET_ASIDE))).distinct()
     holding = set(connection.execute(held).scalars())
-    is_converted = connection.execute(select(observations.c.frame).limit(1)).first() is None
+    has_old = has_any_old_frames(connection)
     return [
         (
             Seen(
@@ -139,7 +139,7 @@ def _cameras_of(connection: Connection, site: str, until_us: int) -> list[tuple[
                 row.longest_us,
                 row.rewritten,
                 row.number in holding,
-                not is_converted and has_old_frames(connection, site, row.camera),
+                has_old and has_old_frames(connection, site, row.camera),
             ),
             row.policy,
         )
