@@ -22,7 +22,7 @@ import numpy as np
 from policies.observation import EnsembleInfo, Observation, Prediction
 from policies.site.site_policy import CameraPolicy, parse_site_policy
 from server.ensemble import load_ensemble
-from tests.benchmarks.evaluate import STARTED_AT, scored_line
+from tests.benchmarks.evaluate import STARTED_AT, figure, scored_line
 from tests.benchmarks.layouts import imported
 from tests.policies.stories import events_of
 
@@ -72,8 +72,8 @@ def main(
             seen = _observations(pictures, answers, ensemble.ensemble_info)
             lines = [json.loads(scored_line(event, truth["camera"])) for event in events_of(policy, seen)]
             groups: dict[str, Any] = scorer.score([(truth, [(line, "ours") for line in lines])], period=1 / rate)[0]
-            overall, presence = (groups["groups"][group]["f1"] or 0.0 for group in ("overall", "presence"))
-            click.echo(f"{name} {words}: {overall:.3f} ({presence:.3f}), {cpu_ms:.0f} ms of CPU a frame")
+            overall, presence = (groups["groups"][group]["f1"] for group in ("overall", "presence"))
+            click.echo(f"{name} {words}: {figure(overall)} ({figure(presence)}), {cpu_ms:.0f} ms of CPU a frame")
 
 
 def _policy(kit: dict[str, Any], target: str, enlarge: Sequence[str], scale: float, least: float) -> CameraPolicy:

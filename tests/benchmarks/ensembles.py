@@ -35,7 +35,7 @@ from server.catalogue import card_named
 from server.domain.precision import Execution
 from tests.benchmarks.combinations import Line
 from tests.benchmarks.contestants import OverHttp, labels_of
-from tests.benchmarks.evaluate import STARTED_AT, scored_line
+from tests.benchmarks.evaluate import STARTED_AT, figure, scored_line
 from tests.benchmarks.footage import frames_of
 from tests.benchmarks.layouts import Kit, imported, kit_in, other_sectors, turned
 from tests.benchmarks.processes import Hosted
@@ -114,9 +114,9 @@ def main(seen: Path, kit: Path, layouts: int, footage: Path | None, execution: E
 
 def _shown(groups: dict[str, Any]) -> str:
     overall, presence = groups["overall"], groups["presence"]
-    with_presence = "" if presence["f1"] is None else f" ({presence['f1']:.3f})"
+    with_presence = "" if presence["f1"] is None else f" ({figure(presence['f1'])})"
     turns = overall.get("direction_accuracy")
-    return f"{overall['f1']:.3f}{with_presence}" + ("" if turns is None else f", {100 * turns:.1f} %")
+    return f"{figure(overall['f1'])}{with_presence}" + ("" if turns is None else f", {100 * turns:.1f} %")
 
 
 def _asked(scorer: Any, seen: Path, kit: Path, clip: Clip, choice: Choice, rate: float) -> dict[str, Any]:
