@@ -107,13 +107,18 @@ def main(seen: Path, kit: Path, layouts: int, footage: Path | None, execution: E
         click.echo(f"\n| `{clip.name}`: event F1 (presence F1), right directions | {rates} |")
         click.echo("|---" * (1 + len(clip.rates)) + "|")
         for choice in rows:
-            if all((seen / clip.name / f"{model}.jsonl").exists() for model in choice.models):
+            if _is_seen(seen, clip, choice):
                 cells = (_shown(_asked(scorer, seen, kit, clip, choice, rate)) for rate in clip.rates)
                 click.echo(f"| {choice.name} | {' | '.join(cells)} |")
     if layouts:
-        _other_sectors(seen, kit_in(kit, CLIPS[0].name), rows[:2], layouts)
+        asked = [row for row in rows[:2] if _is_seen(seen, CLIPS[0], row)]
+        _other_sectors(seen, kit_in(kit, CLIPS[0].name), asked, layouts)
     if footage is not None:
         _costs(footage, list(dict.fromkeys(choice.models for choice in rows)), execution)
+
+
+def _is_seen(seen: Path, clip: Clip, choice: Choice) -> bool:
+    return all((seen / clip.name / f"{model}.jsonl").exists() for model in choice.models)
 
 
 def _shown(groups: dict[str, Any]) -> str:
