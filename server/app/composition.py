@@ -43,9 +43,9 @@ from server.domain.times.lateness import read_lateness
 from server.frames import FrameKeeper, media_type, open_place, view
 from server.monitoring.metrics import Metrics
 from server.pipeline.advancing import Advancing
+from server.pipeline.chosen_sites import sites_of, versions_of
 from server.pipeline.pipeline import Pipeline
-from server.pipeline.site_policies import Sites
-from server.pipeline.site_versions import SiteVersions
+from server.pipeline.site_policies import SitePolicies
 from server.ray_serving import require_ray
 from server.replays import Replays
 from server.serving.answering import Engine
@@ -129,7 +129,7 @@ def _runtime(
 ) -> Runtime:
     metrics = Metrics(clock, __version__)
     store = open_store(settings.database_url, clock, open_place(settings.frames_url), settings.connections)
-    sites = Sites(settings.sites_dir, store.past.last_text)
+    sites = sites_of(settings, store)
     lateness = read_lateness(settings.late_within)
     thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
     reports = CameraReports(store.heartbeats.activities, store.policy, clock, thresholds, DuplicateAgents())
@@ -171,7 +171,7 @@ def _runtime(
         fixed = timed, pipeline_of(timed)
         _count_models(settings, metrics, ensemble.ensemble_info)
     current = Current(service, admission, fixed)
-    metrics.watch("site_policies_refused", "Site policy files that cannot be used.", lambda: len(sites.faults()))
+    metrics.watch("site_policies_refused", "Site policies that cannot be used.", lambda: len(sites.faults()))
     keeper = FrameKeeper(
         store.frames,
         lambda site, is_older: settings.keep(site).frames.chosen(is_older=is_older),
@@ -185,7 +185,7 @@ def _runtime(
         metrics=metrics,
         store=store,
         sites=sites,
-        versions=SiteVersions(sites, settings.sites_dir, store.policy_versions),
+        versions=versions_of(settings, store, sites),
         reports=reports,
         dispatcher=dispatcher,
         keeper=keeper,
@@ -205,10 +205,10 @@ def _service(
     loading: Load | None,
     pipeline_of: Callable[[Ensemble], Pipeline],
     store: Store,
-    sites: Sites,
+    sites: SitePolicies,
     metrics: Metrics,
 ) -> Service:
-    loads, engine_for = _answering(settings, loading, metrics)
+    loads, engine_for, hindrance = _answering(settings, loading, metrics)
     return Service(
         loads,
         engine_for,
@@ -220,20 +220,24 @@ def _service(
         announced=partial(_announce, settings, sites, metrics),
         notices=store.notices,
         metrics=metrics,
+        hindrance=hindrance,
     )
 
 
 def _answering(
     settings: ServerSettings, loading: Load | None, metrics: Metrics
-) -> tuple[Load, Callable[[Any], Engine]]:
-    """What makes ensembles, and what makes the engine for the first: in this process, or on a Ray cluster."""
+) -> tuple[Load, Callable[[Any], Engine], Callable[[str | None], str | None]]:
+    """What makes ensembles, what makes the engine for the first, and why one does not answer: in this process, or on a
+    Ray cluster.
+    """
     if settings.ensemble == "local":
-        return loading or partial(load, settings, took=metrics.model_called), partial(engine_of, settings=settings)
+        loads = loading or partial(load, settings, took=metrics.model_called)
+        return loads, partial(engine_of, settings=settings), lambda _ensemble: None
     require_ray()
-    from server.ray_serving.cluster import Cluster  # it imports ray: seconds, and an extra
+    from server.ray_serving.cluster import Cluster  # only with the setting
 
     cluster = Cluster(settings, took=metrics.model_called, loading=loading)
-    return cluster.load, cluster.engine_of
+    return cluster.load, cluster.engine_of, cluster.hindrance
 
 
 def _admission(settings: ServerSettings, service: Service, metrics: Metrics) -> Admission:
@@ -327,7 +331,7 @@ def _shown(store: Store, sha256: str, size: frames.Size) -> tuple[bytes, str] | 
     return None if content is None else (content, media_type(content))
 
 
-def _announce(settings: ServerSettings, sites: Sites, metrics: Metrics, ensemble_info: EnsembleInfo) -> None:
+def _announce(settings: ServerSettings, sites: SitePolicies, metrics: Metrics, ensemble_info: EnsembleInfo) -> None:
     """Count an ensemble that comes into service, and log which site policies do not fit its models.
 
     The database says now which models are to be served.

@@ -14,7 +14,7 @@ from server.camera_status.reports import CameraReports
 from server.delivery.care import ChannelCare
 from server.delivery.dispatcher import Dispatcher
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.errors import DatabaseUnavailable, RetryLater, SectorwatchError
+from server.domain.errors import RetryLater, SectorwatchError
 from server.domain.fleet import BEAT_S
 from server.domain.keeping import FILLED, Space
 from server.domain.times.clock import Clock
@@ -22,7 +22,7 @@ from server.engine import Load
 from server.frames import FrameKeeper
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
-from server.pipeline.site_policies import Sites
+from server.pipeline.site_policies import SitePolicies
 from server.pipeline.site_versions import SiteVersions
 from server.replays import Replays
 from server.serving.membership import LOOK_S
@@ -100,7 +100,7 @@ class Runtime:
     clock: Clock
     metrics: Metrics
     store: Store
-    sites: Sites
+    sites: SitePolicies
     versions: SiteVersions
     reports: CameraReports
     dispatcher: Dispatcher
@@ -190,8 +190,8 @@ class Runtime:
             try:
                 self.service.begin(stuck)
                 return
-            except DatabaseUnavailable as error:  # it knows which ensemble the replicas serve
-                log.warning("the ensemble waits for the database", extra={"cause": error.detail})
+            except RetryLater as error:  # the database knows which ensemble the replicas serve; a cluster may come
+                log.warning("the ensemble waits", extra={"cause": error.detail})
                 self._stopping.wait(_REPEAT_S)
             except Exception as error:  # noqa: BLE001  after any error the process must not seem to serve
                 on_failure(error)
@@ -255,7 +255,7 @@ class Runtime:
             self._stopping.wait(every_s)
 
     def _look_at_sites(self) -> None:
-        """Read what has changed in the folder of site policies, and have the database follow the files."""
+        """Read what has changed of the site policies, and have the database follow the files, where there are any."""
         self.sites.faults()
         self.versions.settle_changed()
 

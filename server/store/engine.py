@@ -15,7 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import msgspec
-from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, exc, make_url, text
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, NullPool, create_engine, event, exc, make_url, text
 
 from server.domain.errors import (
     ConfigurationError,
@@ -48,6 +48,10 @@ _took_at_s: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
 _writers: WeakKeyDictionary[Engine, threading.Lock] = WeakKeyDictionary()
 """Of SQLite: the writers of a process take turns. SQLite's own wait is a poll whose intervals grow: whoever has waited
 for long would have the least chance, and could wait for half a minute beside twenty others.
+"""
+
+_besides: WeakKeyDictionary[Engine, Engine] = WeakKeyDictionary()
+"""Of PostgreSQL: each connection is a new one, so that no transaction waits for those that others took from the pool.
 """
 
 _waits = threading.local()
@@ -218,6 +222,21 @@ def also_lock(connection: Connection, name: str) -> None:
 
 
 @contextmanager
+def at_once(connection: Connection) -> Iterator[Connection]:
+    """Within `writing`: a connection on which each statement is committed at once, so that no other transaction waits
+    for the end of this one. It stays written if this one fails. On SQLite, which has one writer, a savepoint of this
+    one.
+    """
+    beside = _besides.get(connection.engine)
+    if beside is None:
+        with connection.begin_nested():
+            yield connection
+        return
+    with beside.connect() as another:
+        yield another
+
+
+@contextmanager
 def despite_damage(connection: Connection) -> Iterator[None]:
     """A part of a transaction of `reading` that raises DatabaseDamaged for a damaged page; then it may go on."""
     with connection.begin_nested() if connection.dialect.name == "postgresql" else nullcontext():
@@ -352,15 +371,18 @@ def _begin_soon(connection: Connection, wait_s: float) -> None:
 def _postgresql(url: URL, connections: int) -> Engine:
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
+    timeouts = {key: value for key, value in _TIMEOUTS.items() if key not in url.query}
     try:
-        return create_engine(
+        engine = create_engine(
             url,
             pool_pre_ping=True,
             pool_size=min(connections, CONNECTIONS),
             max_overflow=max(0, connections - CONNECTIONS),
             pool_timeout=BUSY_TIMEOUT_S,
-            connect_args={key: value for key, value in _TIMEOUTS.items() if key not in url.query},
+            connect_args=timeouts,
         )
+        _besides[engine] = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=timeouts)
+        return engine
     except (exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigurationError(f"{error}: install sectorwatch[postgres]") from None
 

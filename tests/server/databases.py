@@ -152,11 +152,13 @@ def cluster(*options: str) -> Iterator[Cluster]:
 
 
 @contextmanager
-def durable_database() -> Iterator[tuple[Cluster, str]]:
-    """A server of our own that writes to the disk before it answers, and the URL of a migrated database on it."""
+def durable_database(*options: str) -> Iterator[tuple[Cluster, str]]:
+    """A server of our own with these options that writes to the disk before it answers, and the URL of a migrated
+    database on it.
+    """
     if missing := missing_programs():
         pytest.fail(missing)
-    with cluster() as started:
+    with cluster(*options) as started:
         _execute(started.url, "CREATE DATABASE sectorwatch")
         url = _shown(started.url.set(database="sectorwatch"))
         with closing(open_store(url)) as store:
