@@ -11,18 +11,24 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from flask import Flask
 
+from policies.observation import Prediction
 from server.app import create_app
 from server.delivery import sender
 from server.domain.announcements import Announcement, Outgoing
+from server.engine.stages import Answer
 from server.hosting.gunicorn_app import host
+from server.serving.loading import Loaded
 from server.settings import ServerSettings
-from tests.server.ray_serving.bright import load
+from tests.server.ray_serving.bright import Bright
 from tests.server.web_client import SITE
 
 LEASE_S = 3.0
@@ -34,6 +40,23 @@ class Line(msgspec.Struct, frozen=True):
     seq: int
     what: str
     event: str
+
+
+class PacedBright(Bright):
+    """Takes `image_s` for each image."""
+
+    def __init__(self, image_s: float) -> None:
+        super().__init__()
+        self._image_s = image_s
+
+    def infer(self, rows: Sequence[tuple[Prediction, ...]]) -> list[Answer]:
+        threading.Event().wait(self._image_s * len(rows))
+        return super().infer(rows)
+
+
+def load(image_s: float, models: Sequence[str], /) -> Loaded[Any]:
+    """What `create_app` takes as `loading`, with `image_s` bound."""
+    return Loaded(tuple(models), PacedBright(image_s), lambda _answering: None)
 
 
 class SharedFile:
