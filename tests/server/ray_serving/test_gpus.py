@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from server.domain.errors import ConfigurationError
 from server.ray_serving.replica import Replica
@@ -26,7 +27,6 @@ def test_four_quarters_share_a_gpu_a_fifth_waits_and_the_server_says_so(tmp_path
 
 
 def test_the_models_of_a_replica_with_a_gpu_go_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigurationError, match='device = "cuda" needs a CUDA card'):
         Replica({"device": "cuda"}, ("frame-change",), "")
