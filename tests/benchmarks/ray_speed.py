@@ -1,9 +1,9 @@
 """Images per second through the replicas on a Ray cluster of this machine, against the same engine in this process.
 
-    python -m tests.benchmarks.ray_speed --footage vtest.avi [--model nanodet-g ...] [--replicas 2] [--clients 4] [--seconds 4]
+    python -m tests.benchmarks.ray_speed --footage vtest.avi [--model nanodet-g ...] [--replicas 2] [--clients 4]
 
-Both have one worker for each processor, which the replicas share out among them. They take turns, so that both see the same machine; the ratio is of each pair
-of turns.
+Both have one worker for each processor, which the replicas share out among them. They take turns, so that both see the
+same machine; the ratio is of each pair of turns.
 """
 
 from __future__ import annotations
