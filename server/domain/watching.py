@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from server.domain.records import BurstFacts
+
 
 class Unseen(NamedTuple):
     """From the last frame before that could be judged to before the next one (us).
@@ -35,6 +37,18 @@ class Watching:
     unseen: tuple[Unseen, ...] = ()
     since_us: int | None = None
     rules: tuple[tuple[int, str], ...] = ()
+
+
+class CameraStretch(NamedTuple):
+    """A stretch of a camera, from `from_us` to before `until_us`."""
+
+    camera: str
+    from_us: int
+    until_us: int
+
+
+Neighbours = tuple[BurstFacts | None, BurstFacts | None]
+"""The last burst that ended by the begin of a stretch, and the first that began at its end or later."""
 
 
 class Stay(NamedTuple):

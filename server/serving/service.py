@@ -227,6 +227,11 @@ class Service:
         """Say that this server lives. To be called again and again."""
         self._membership.beat()
 
+    @property
+    def does_upkeep(self) -> bool:
+        """Whether this server has the lease for the upkeep."""
+        return self._membership.has_upkeep
+
     def leave(self) -> None:
         """Say that this server stops."""
         self._membership.leave()

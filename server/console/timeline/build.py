@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
-from functools import partial
 from typing import Any
 
 from policies.events import instant, microseconds
@@ -16,6 +15,7 @@ from server.console.context import Context
 from server.console.timeline.page import Choices, Day, DayQuery
 from server.console.timeline.parts import (
     CELL_US,
+    Unwatched,
     VisitShown,
     bounds,
     lane_shown,
@@ -33,6 +33,7 @@ from server.domain.keeping import Gone
 from server.domain.records import LoggedEvent
 from server.domain.times.clock import SECOND_US
 from server.domain.times.local_time import LocalTime
+from server.domain.watching import CameraStretch, Neighbours
 from server.store import Store
 
 ROWS = 50
@@ -99,7 +100,7 @@ class Builder:
         lanes = [lane for lane in every if query.sector in ("", lane.sector) and query.target in ("", lane.target)]
         inside = [lane.within(self._since_us, self._until_us) for lane in lanes]
         visits, more_from = self._visits()
-        longest, others = outages(shown, self._cause, self._since_us, self._until_us, _OUTAGES, local)
+        longest, others = outages(shown, self._causes, self._since_us, self._until_us, _OUTAGES, local)
         gone = [each for each in self._store.retention.all_gone(query.site) if query.camera in ("", each.camera)]
         after = self._day + timedelta(days=1)
         is_today = self._since_us <= self._now_us < self._until_us
@@ -214,19 +215,19 @@ class Builder:
             and (not query.kind or visit.of(query.kind) is not None)
         )
 
-    def _cause(self, camera: str, from_us: int, until_us: int, is_silent: bool, is_over: bool) -> str:
-        """Why a camera was not watched."""
-        report: CameraReport | None = self._reports.get(camera)
-        if not is_silent:
-            return "frames came that repeat others, or that no model answered for"
-        if not is_over and report is not None and report.condition.cause:
-            return spelled(report.condition.cause)
-        around = partial(self._neighbour, camera)
-        causes = tuple(follows(around(self._store.past.before, from_us + 1), around(self._store.past.after, until_us)))
-        return causes[0] if causes else "no frame came"
+    def _causes(self, outages: Sequence[Unwatched]) -> list[str]:
+        """Why cameras were not watched."""
+        asked = [CameraStretch(each.camera, each.gap.from_us, each.gap.until_us) for each in outages]
+        around = self._store.past.around(self._query.site, asked)
+        return [self._cause(*each) for each in zip(outages, around, strict=True)]
 
-    def _neighbour(self, camera: str, read: Callable[..., Any], at_us: int) -> Any:
-        return next(iter(read(self._query.site, camera, at_us, 1)), None)
+    def _cause(self, outage: Unwatched, around: Neighbours) -> str:
+        report: CameraReport | None = self._reports.get(outage.camera)
+        if not outage.gap.is_silent:
+            return "frames came that repeat others, or that no model answered for"
+        if not outage.gap.is_over and report is not None and report.condition.cause:
+            return spelled(report.condition.cause)
+        return next(follows(*around), "no frame came")
 
     def _gone_words(self, gone: Gone) -> list[str]:
         """What of the day is no longer kept."""

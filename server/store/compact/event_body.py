@@ -86,8 +86,22 @@ class Body(msgspec.Struct, frozen=True, array_like=True):
     before: bytes | None = None
 
 
+class _End(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A body of which only the end is wanted."""
+
+    seal: Any
+    uncertainty: Any
+    score: Any
+    votes: Any
+    frames: msgspec.Raw
+    margin: Any = None
+    track: Any = None
+    ended: int | None = None
+
+
 _origin = msgspec.json.Decoder(Origin)
 _body = msgspec.msgpack.Decoder(Body)
+_end = msgspec.msgpack.Decoder(_End)
 _pack = msgspec.msgpack.Encoder()
 _json = msgspec.json.Encoder(order="deterministic")
 
@@ -179,7 +193,7 @@ def seal_in(body: bytes) -> int:
 
 def ended_us(body: bytes, started_us: int) -> int | None:
     """When the event that was packed ended; None for one without an end."""
-    ended = _body.decode(body).ended
+    ended = _end.decode(body).ended
     return None if ended is None else started_us + ended
 
 
