@@ -17,7 +17,7 @@ from policies.events import Event, Kind, microseconds
 from policies.fold import decode_state
 from policies.occupancy import Occupancy, current_occupancy
 from server.commands.cameras import check_camera_is_stored, gone_within
-from server.commands.options import Asked, Window, current_store, store_options, window_options
+from server.commands.options import Asked, Window, current_store, local_of, store_options, window_options
 from server.delivery.event_text import EventText, Part, Piece, Places, Unwatched
 from server.delivery.lines import json_line, text_line
 from server.delivery.visit_log import PRESENCE, Stretch
@@ -25,7 +25,7 @@ from server.delivery.visits import Visit, begins_of, events_by_time, visits
 from server.domain.errors import RetryLater
 from server.domain.records import LoggedEvent
 from server.domain.times.clock import now_us
-from server.domain.times.local_time import LocalTime, site_time
+from server.domain.times.local_time import LocalTime
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -93,7 +93,7 @@ def command(
     if last is not None and (as_json or follow):
         raise click.UsageError("--last counts lines of the past: leave out --json and --follow, or use --since")
     store = current_store(settings)
-    local = site_time(store, asked.site, settings.sites_dir)
+    local = local_of(settings, store, asked.site)
     window = asked.window(local)
     if not follow:  # --follow may wait for a camera that has not sent anything yet
         check_camera_is_stored(store, window.site, window.camera)
@@ -145,7 +145,7 @@ def _show_past(
         past = in_time(store, window, kind, withdrawn=withdrawn)
     else:
         past = events_by_time(store, Stretch(*window), kind, withdrawn=withdrawn)
-    wanted = _newest((logged for logged in past if up_to is None or logged.seq <= up_to), last, is_cut=is_cut)
+    wanted = _newest((logged for logged in past if up_to is None or 0 < logged.seq <= up_to), last, is_cut=is_cut)
     if line is None:
         printer.show((Visit([logged]) for logged in wanted), alone=True)
         return

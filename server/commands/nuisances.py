@@ -20,12 +20,12 @@ from server.commands.cameras import find_cameras, gone_within, with_bursts
 from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.events import dated_lines
 from server.commands.folding import FoldTask, fold_many
-from server.commands.options import Instant, Window, current_store, echo_lines, store_options, stretch
+from server.commands.options import Instant, Window, current_store, echo_lines, local_of, store_options, stretch
 from server.domain.errors import Unknown, Unprocessable
 from server.domain.files.atomic_files import replacing
 from server.domain.records import CameraHead
 from server.domain.times.clock import SECOND_US
-from server.domain.times.local_time import FORMS, LocalTime, When, site_time
+from server.domain.times.local_time import FORMS, LocalTime, When
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -79,7 +79,7 @@ def command(
     store = current_store(settings)
     heads = find_cameras(store, site, camera)
     text, live = current_policy(store, settings, site, file)
-    local = site_time(store, site, settings.sites_dir)
+    local = local_of(settings, store, site)
     since_us, _ = stretch(local, since, None)
     past = _Past(store, settings.database_url, local, heads, since_us, parse_site_policy(text))
     recurring = [nuisance for head in heads for nuisance in past.nuisances(head.camera, up_to, days)]

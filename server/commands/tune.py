@@ -40,11 +40,20 @@ from server.analysis.tuning.scoring import Split, Truth, outcome_of, truth_of
 from server.commands.cameras import find_cameras, gone_within, note_enlarged, with_bursts
 from server.commands.current_policy import PROPOSED, current_policy
 from server.commands.folding import FoldTask, fold_many, processes_option
-from server.commands.options import Instant, Window, aligned, current_store, echo_lines, store_options, stretch
+from server.commands.options import (
+    Instant,
+    Window,
+    aligned,
+    current_store,
+    echo_lines,
+    local_of,
+    store_options,
+    stretch,
+)
 from server.domain.errors import ConfigurationError, Unknown
 from server.domain.files.atomic_files import replacing
 from server.domain.records import Annotation
-from server.domain.times.local_time import FORMS, LocalTime, When, site_time
+from server.domain.times.local_time import FORMS, LocalTime, When
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -105,7 +114,7 @@ def command(
     the live file, which stays as it is. Without annotations, prints how often the models agree.
     """
     store = current_store(settings)
-    local = site_time(store, site, settings.sites_dir)
+    local = local_of(settings, store, site)
     since_us, until_us = stretch(local, since, until)
     heads = find_cameras(store, site, camera)
     cameras = [head.camera for head in heads]

@@ -27,10 +27,13 @@ _SITE = re.compile(r"""^\s*["']?site["']?\s*=\s*["']([^"'\n]*)["']""", re.M)
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """One version of a site policy, and the text it was written in."""
+    """One version of a site policy, and the text it was written in. `version` is its number in the database; None: it
+    is of a file.
+    """
 
     policy: SitePolicy
     text: str
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

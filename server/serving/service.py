@@ -70,7 +70,8 @@ class Service:
     `load` makes ensembles, `engine_of` the engine for the first one: both in this process, or both on a Ray cluster.
     `chosen` gives the models for the start, `usable` those of some names whose card can be used. `counted` wraps an
     ensemble so that its answers are counted, `pipeline_of` makes its pipeline. `announced` is called with each ensemble
-    that comes into service.
+    that comes into service. `hindrance` says why the ensemble of a digest does not answer at present, or (for None)
+    what the load of the first waits for.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Service:
         announced: Callable[[EnsembleInfo], None],
         notices: Notices,
         metrics: Metrics,
+        hindrance: Callable[[str | None], str | None] = lambda _ensemble: None,
     ) -> None:
         self._load = load
         self._engine_of = engine_of
@@ -95,6 +97,8 @@ class Service:
         self._counted = counted
         self._pipeline_of = pipeline_of
         self._announced = announced
+        self._hindrance = hindrance
+        self._waits_for: str | None = None
         self._notices = NoticeQueue(notices, membership.name)
         self._golden = GoldenCheck(self._notices, metrics.golden_checked)
         self._one_swap = OneSwap(metrics.swap_asked)
@@ -114,14 +118,19 @@ class Service:
     def current(self) -> Served:
         """What is in service.
 
-        Raises RetryLater before the first ensemble, while it does not answer as approved, and while the replicas are to
-        serve another one that this server does not have.
+        Raises RetryLater before the first ensemble, while it does not answer or not as approved, and while the replicas
+        are to serve another one that this server does not have.
         """
         served = self._served
         if (fault := self._unready()) is not None:
             raise RetryLater(fault, retry_after_s=UNAPPROVED_RETRY_S)
+        why = self._hindrance(None if served is None else served.digest)
         if served is None:
-            raise RetryLater("the ensemble is still loading", retry_after_s=LOADING_RETRY_S)
+            why = why or self._waits_for
+            detail = f"the ensemble is still loading: {why}" if why else "the ensemble is still loading"
+            raise RetryLater(detail, retry_after_s=LOADING_RETRY_S)
+        if why is not None:
+            raise RetryLater(why, retry_after_s=LOADING_RETRY_S)
         return served
 
     def begin(self, on_stuck: Callable[[], None]) -> None:
@@ -138,6 +147,7 @@ class Service:
             try:
                 loaded = self._load(self._usable(names))
             except (ConfigurationError, RetryLater) as error:
+                self._waits_for = error.detail
                 if standing.wanted is None or not standing.others(self._membership.name):
                     raise
                 self._refuse(standing.wanted, error.detail)
@@ -216,6 +226,11 @@ class Service:
     def beat(self) -> None:
         """Say that this server lives. To be called again and again."""
         self._membership.beat()
+
+    @property
+    def does_upkeep(self) -> bool:
+        """Whether this server has the lease for the upkeep."""
+        return self._membership.has_upkeep
 
     def leave(self) -> None:
         """Say that this server stops."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from operator import attrgetter
 from typing import Any, cast
 
@@ -29,7 +30,7 @@ from server.domain.times.clock import SECOND_US
 from server.store.bursts import read_facts
 from server.store.engine import reading, writing
 from server.store.event_rows import EVENT_COLUMNS, logged, read_rows
-from server.store.outbox import last_seq
+from server.store.outbox import last_seq, number_committed, numbered
 from server.store.people.audit import add_line
 from server.store.rows import Part, Versions, noticed
 from server.store.schema import channels, dead_letters, events, notices, outbox
@@ -50,6 +51,8 @@ class Channels(Part):
         """Register a channel, if it is not. It gets the whole outbox or, without `from_start`, what comes from now
         on.
         """
+        if not from_start:
+            number_committed(self._engine)
         with writing(self._engine, lock="channels") as connection:
             if connection.execute(select(channels.c.name).where(channels.c.name == name)).first() is None:
                 delivered_seq = 0 if from_start else last_seq(connection)
@@ -64,7 +67,7 @@ class Channels(Part):
         Empty when there is nothing to send, or another claimant holds the lease. The claimant may claim again.
         """
         pending = (_pending_new(channel), _pending_again(channel), _pending_notices(channel))
-        with reading(self._engine) as connection:
+        with numbered(self._engine) as connection:
             if not any(_is_any(connection, query) for query in pending):
                 return []
         now = self._clock()
@@ -74,7 +77,7 @@ class Channels(Part):
         found: list[Outgoing] = []
         try:
             with reading(self._engine) as connection:  # SQLite commits nothing after it has read a damaged page
-                found = _read_pending(connection, channel, limit)
+                found = list(takewhile(_has_number, _read_pending(connection, channel, limit)))
         finally:
             if not found:  # another process has just sent them
                 with writing(self._engine, lock="channels") as connection:
@@ -201,6 +204,8 @@ class Channels(Part):
         """
         values: dict[str, Any] = {"paused_at_us": None, **_WELL}
         values["claimed_until_us"] = case((channels.c.claimed_by.is_(None), 0), else_=channels.c.claimed_until_us)
+        if from_now:
+            number_committed(self._engine)
         with writing(self._engine, lock="channels") as connection:
             if from_now:
                 values["delivered_seq"] = last_seq(connection)
@@ -230,7 +235,7 @@ class Channels(Part):
         dead = mine.where(dead_letters.c.error.is_not(None)).scalar_subquery().label("dead")
         asked = mine.where(dead_letters.c.asked_at_us.is_not(None)).scalar_subquery().label("asked")
         query = select(channels, dead, asked).order_by(channels.c.name)
-        with reading(self._engine) as connection:
+        with numbered(self._engine) as connection:
             newest, now = last_seq(connection), self._clock()
             return [
                 _state(row, newest, _oldest_us(connection, self._versions, row.name), now)
@@ -281,6 +286,11 @@ def _read_pending(connection: Connection, channel: str, limit: int) -> list[Outg
         NoticeGiven(row.seq, noticed(row)) for row in connection.execute(_pending_notices(channel).limit(limit))
     ]
     return sorted(pending, key=attrgetter("seq"))[:limit]
+
+
+def _has_number(outgoing: Outgoing) -> bool:
+    """Not so of an earlier announcement of an event that was just announced again: its content would be sent twice."""
+    return isinstance(outgoing, NoticeGiven) or outgoing.logged.has_number
 
 
 def _state(row: Row[Any], newest: int, oldest_us: int | None, now_us: int) -> ChannelState:

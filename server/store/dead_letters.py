@@ -11,8 +11,9 @@ from server.domain.announcements import LONGEST_ERROR, Announcement, DeadLetter,
 from server.domain.errors import Unknown
 from server.domain.records import What
 from server.domain.times.clock import SECOND_US
-from server.store.engine import reading, writing
+from server.store.engine import writing
 from server.store.event_rows import EVENT_COLUMNS, logged, read_rows
+from server.store.outbox import number_committed, numbered
 from server.store.people.audit import add_line
 from server.store.rows import Part, noticed
 from server.store.schema import channels, counters, dead_letters, events, notices
@@ -72,6 +73,7 @@ class DeadLetters(Part):
         never was in service.
         """
         count = 0
+        number_committed(self._engine)
         with writing(self._engine, lock=_LOCK) as connection:
             if connection.execute(select(channels.c.name).where(channels.c.name == channel)).first() is None:
                 raise Unknown(f"no channel `{channel}` has ever sent here")
@@ -98,7 +100,7 @@ class DeadLetters(Part):
                 "asked_at_us": now_us,
             }
             for row in found
-            if row.id not in asked
+            if row.id not in asked and row.seq > 0  # without a number it is yet to be sent anyway
         ]
         _insert(connection, rows)
         return len(found)
@@ -119,14 +121,19 @@ class DeadLetters(Part):
 
     def asked(self, channel: str, limit: int) -> list[tuple[DeadLetter, Outgoing | None]]:
         """The letters of a channel that are to be sent again, oldest first, each with its announcement as it is now;
-        None where it is no longer kept.
+        None where it is no longer kept. That of an event that was just announced again comes once this has a number.
         """
         query = select(dead_letters).where(dead_letters.c.channel == channel, dead_letters.c.asked_at_us.is_not(None))
-        with reading(self._engine) as connection:
+        with numbered(self._engine) as connection:
             letters = [
                 DeadLetter(*row) for row in connection.execute(query.order_by(dead_letters.c.number).limit(limit))
             ]
-            return [(letter, _outgoing(connection, letter)) for letter in letters]
+            found = [(letter, _outgoing(connection, letter)) for letter in letters]
+        return [
+            (letter, outgoing)
+            for letter, outgoing in found
+            if not isinstance(outgoing, Announcement) or outgoing.logged.has_number
+        ]
 
     def refused_again(self, number: int, error: str) -> None:
         """A letter that was asked for could not be delivered again; it waits for the next request."""

@@ -26,7 +26,7 @@ from server.store.event_rows import (
     read_rows,
 )
 from server.store.event_tally import Counts, Presences, Remembered, read_stays, read_tally
-from server.store.outbox import last_seq
+from server.store.outbox import last_seq, number_committed, numbered
 from server.store.rows import Part, Versions, read_checkpoints
 from server.store.schema import cameras, events
 
@@ -78,6 +78,7 @@ class EventLog(Part):
         query = select(*EVENT_COLUMNS).where(*filters).limit(limit)
         if after_seq is not None:
             query = query.where(*_following(after_seq, since_us)).order_by(events.c.seq)
+            number_committed(self._engine)
             return [logged(row) for row in self._read(query)]
         query = query if withdrawn else query.where(events.c.withdrawn_at_us.is_(None))
         return in_order(self._read(query.order_by(*IN_ORDER)))
@@ -133,7 +134,7 @@ class EventLog(Part):
         """The presences at a site of which some part lies from `since_us` to before `until_us`, and that hold. Those
         of a target in a sector that meet come as one.
         """
-        with reading(self._engine) as connection:
+        with numbered(self._engine) as connection:
             names = select(cameras.c.number, cameras.c.camera).where(cameras.c.site == site)
             named = {row.number: row.camera for row in connection.execute(names)}
             states = read_checkpoints(connection, site, since_us)
@@ -153,7 +154,7 @@ class EventLog(Part):
         """How many events of a kind began at a site from `since_us` to before `until_us`, and hold: by camera, place (a
         sector, a line, or `FROM > TO`) and target.
         """
-        with reading(self._engine) as connection:
+        with numbered(self._engine) as connection:
             return read_tally(connection, self._counts, site, kind, since_us, until_us)
 
     def last_confirmed_us(self, site: str | None = None) -> dict[tuple[str, str], int]:
@@ -189,6 +190,7 @@ class EventLog(Part):
 
     def announced(self, sites: Collection[str] | None, after_seq: int, limit: int) -> list[LoggedEvent]:
         """The newest announcements after `after_seq` of events of these sites (None: of all), in order of `seq`."""
+        number_committed(self._engine)
         query = select(*BARE_COLUMNS).where(events.c.seq > after_seq)
         if sites is not None:
             query = query.where((events.c.camera + 0).in_(select(cameras.c.number).where(cameras.c.site.in_(sites))))
@@ -203,12 +205,12 @@ class EventLog(Part):
         """The number of the newest announcement; 0 before the first. Of sites: that of their newest event of a camera,
         so that nothing can be learned of others. Corrections of older events may have later numbers.
         """
-        with reading(self._engine) as connection:
+        with numbered(self._engine) as connection:
             if sites is None:
                 return last_seq(connection)
             newest = (
                 select(events.c.seq)
-                .where(events.c.camera == cameras.c.number)
+                .where(events.c.camera == cameras.c.number, events.c.seq + 0 > 0)
                 .order_by(events.c.confirmed_at_us.desc())
                 .limit(1)
                 .correlate(cameras)
@@ -221,7 +223,7 @@ class EventLog(Part):
 def _following(after_seq: int, since_us: int | None) -> Iterator[ColumnElement[bool]]:
     yield events.c.seq > after_seq
     if since_us is not None and not after_seq:  # the first page begins at `since_us`, not with the first event ever
-        first = select(func.min(events.c.seq + 0)).where(events.c.confirmed_at_us >= since_us)
+        first = select(func.min(events.c.seq + 0)).where(events.c.confirmed_at_us >= since_us, events.c.seq + 0 > 0)
         yield events.c.seq >= first.scalar_subquery()
 
 

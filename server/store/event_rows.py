@@ -360,7 +360,7 @@ def spell_out(connection: Connection, doomed: Doomed) -> None:
     writer = EventWriter(connection)
     for row in list(read_rows(connection, select(*EVENT_COLUMNS).where(*near, refers))):
         if row.burst in numbers or row.before in numbers:
-            connection.execute(update(events).where(events.c.seq == row.seq).values(_spelled_out(writer, row)))
+            connection.execute(update(events).where(events.c.id == row.id).values(_spelled_out(writer, row)))
 
 
 def _spelled_out(writer: EventWriter, row: Row[*tuple[Any, ...]]) -> dict[str, Any]:

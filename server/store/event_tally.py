@@ -45,7 +45,8 @@ class Remembered(Generic[_T]):
     """What the events that began in some stretches gave, as they were read last. Safe to use from several threads.
 
     Each change of the log gives an event a new number, so the number of events that began in a stretch and the largest
-    of their numbers show whether any of them changed. Where there are only new ones, these alone are read.
+    of their numbers show whether any of them changed. Where there are only new ones, these alone are read. While one of
+    them has no number yet, nothing is remembered.
     """
 
     def __init__(self) -> None:
@@ -59,7 +60,10 @@ class Remembered(Generic[_T]):
         started, (from_us, until_us) = events.c.started_at_us, key[2:]
         inside = and_(started >= from_us, started < until_us)
         newest = func.coalesce(func.max(events.c.seq), 0)
-        count, seq = connection.execute(select(func.count(), newest).where(inside)).one()
+        oldest = func.coalesce(func.min(events.c.seq), 0)
+        count, seq, least = connection.execute(select(func.count(), newest, oldest).where(inside)).one()
+        if least < 0:
+            return more(None, inside)
         with self._lock:
             known = self._known.pop(key, None)
         if known is None or (known.events, known.seq) != (count, seq):

@@ -8,7 +8,7 @@ for the same fact as a withdrawn one, at another instant, supersedes it and is a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -139,7 +139,7 @@ def correct_log(
     gone = [row for event_id, row in window.items() if event_id not in fresh and row.withdrawn_at_us is None]
     changes = _superseding(changes, fresh, gone)
     changes += [_Change("withdrawn", row.id, _withdrawal(row, late, now_us)) for row in gone]
-    _write(connection, changes, {event_id: row.seq for event_id, row in stored.items()}, now_us)
+    _write(connection, changes, stored, now_us)
     _put_in_place(connection, fresh, window)
 
 
@@ -225,10 +225,11 @@ def read_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Row[Any]
     }
 
 
-def _write(connection: Connection, changes: Sequence[_Change], stored: Mapping[str, int], now_us: int) -> None:
+def _write(connection: Connection, changes: Sequence[_Change], stored: Container[str], now_us: int) -> None:
     if not changes:
         return
-    numbers = announce(connection, [(change.event_id, change.what) for change in changes], now_us, stored)
+    again = [change.event_id for change in changes if change.event_id in stored]
+    numbers = announce(connection, [(change.event_id, change.what) for change in changes], now_us, again)
     new: list[dict[str, Any]] = []
     changed: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for seq, change in zip(numbers, changes, strict=True):

@@ -16,6 +16,7 @@ from server.store.bursts import Looks, find_bursts, longest_us, meeting, newest_
 from server.store.compact import EventId
 from server.store.engine import reading
 from server.store.event_rows import BARE_COLUMNS, EVENT_COLUMNS, is_row_intact, logged, read_rows
+from server.store.outbox import numbered
 from server.store.rows import Part, Versions, begins_with, readable_state, stored_text
 from server.store.schema import (
     annotation_rows,
@@ -157,7 +158,7 @@ class Past(Part):
             .order_by(events.c.id)
             .limit(limit)
         )
-        with reading(self._engine) as connection:
+        with numbered(self._engine) as connection:
             return [_event_record(row) for row in read_rows(connection, query)]
 
     def sample(

@@ -52,9 +52,11 @@ def main(
     bursts = bursts_of(frames_of(footage, size), length)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        stack.enter_context(cluster(processors()))
+        nodes = stack.enter_context(cluster(processors()))
         local = stack.enter_context(_handle(folder / "local", models))
-        ray = stack.enter_context(_handle(folder / "ray", models, ensemble="ray", ray_cpus=float(processors())))
+        ray = stack.enter_context(
+            _handle(folder / "ray", models, ensemble="ray", ray_address=nodes.address, ray_cpus=float(processors()))
+        )
         assert ray.answer(bursts[0]) == local.answer(bursts[0]), "the answers differ"
         pairs = [tuple(_speed(handle, bursts, clients, seconds) for handle in (local, ray)) for _ in range(rounds)]
     for here, there in pairs:

@@ -138,11 +138,11 @@ def previewed(context: Context, viewer: Viewer, form: DrawForm, site: str, camer
         except ValueError as error:
             return Preview(site, camera, faults=(Fault("", str(error)),))
         if form.seen and form.seen != file.fingerprint:
-            changed = f"{file.path.name} has changed since you began: load the page again and make your change there"
+            changed = f"{file.name} has changed since you began: load the page again and make your change there"
             return Preview(site, camera, faults=(Fault("", changed),))
     if before.rstrip() == after.rstrip():
         return Preview(site, camera, why="Nothing is changed yet.", version=form.version)
-    diff = tuple(difference(before, after, file.path.name, "changed"))
+    diff = tuple(difference(before, after, file.name, "changed"))
     if faults := faults_of(after, camera):
         return Preview(site, camera, faults=faults, diff=diff, version=form.version)
     counted = _counted(context, viewer, site, camera, before, after)

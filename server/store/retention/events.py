@@ -88,7 +88,7 @@ def delete_events(connection: Connection, ids: Sequence[str]) -> int:
     if not ids:
         return 0
     these = events.c.id.in_(ids)
-    newest = connection.execute(select(events.c.seq).where(these)).scalars().all()
+    newest = connection.execute(select(events.c.seq).where(these).with_for_update()).scalars().all()
     connection.execute(delete(events).where(these))
     connection.execute(delete(dead_letters).where(dead_letters.c.event_id.in_(ids)))
     delete_announcements(connection, newest)

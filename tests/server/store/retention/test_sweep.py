@@ -1,68 +1,30 @@
-"""What is too old, too much or erased goes a slice at a time beside turns, and a fold over the rest stays exact."""
+"""Sweeps delete what is too old a slice at a time beside turns, and a fold over the rest stays exact."""
 
 from __future__ import annotations
 
 import dataclasses
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, func, insert, select
+from sqlalchemy import func, select
 
 from policies.events import Event, microseconds
 from server.analysis.annotations import annotation_of
 from server.analysis.verify import verify
-from server.commands.folding import FoldTask, fold_as_accepted
 from server.domain.announcements import Announcement
 from server.domain.burst import Burst
-from server.domain.errors import DatabaseUnavailable, Unprocessable
-from server.domain.keeping import Erasure, Keep, Swept
+from server.domain.errors import Unprocessable
+from server.domain.keeping import Keep, Swept
 from server.store import Store, open_store
-from server.store.retention import erasure, slices, space
 from server.store.retention import events as kept_events
+from server.store.retention import slices
 from server.store.retention.limits import BURST_BYTES, EVENT_BYTES
-from server.store.schema import burst_records, checkpoints, events, panels, removals
-from tests.server.pasts import Past
+from server.store.schema import burst_records, checkpoints, events, removals
 from tests.server.scenes import START_US, Yard, across, burst, there_and_back
+from tests.server.store.retention.yards import DAY_S, SECOND, first_s, log, replayed, walks
 from tests.server.store.test_conversion import age
 from tests.server.store.test_store import Interrupted, Interruption, snapshot
-from tests.stand_ins import ManualClock
-
-SECOND = 1_000_000
-DAY_S = 86_400.0
-
-
-@pytest.fixture(autouse=True)
-def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slices, "AT_ONCE", 2)
-
-
-@pytest.fixture
-def past() -> Past:
-    return Past("walks", _walk)
-
-
-def _walk(url: str, folder: Path) -> None:
-    clock = ManualClock(START_US + 3600 * SECOND)
-    with closing(open_store(url, clock)) as store:
-        yard = Yard(folder / "sites", store, clock)
-        for one in walks(yard):
-            yard.pipeline.process(one)
-
-
-@pytest.fixture
-def yard(tmp_path: Path, store: Store, clock: ManualClock) -> Yard:
-    """A yard in which somebody walked across, and somebody went there and back a minute later."""
-    yard = Yard(tmp_path / "sites", store, clock)
-    walks(yard)  # its ensemble knows their pictures
-    return yard
-
-
-def walks(yard: Yard) -> list[Burst]:
-    later = [yard.walk(100 + n, lambda t: there_and_back(t - 60), 60 + 2 * n) for n in range(16)]
-    return yard.walked(across, 26) + later
 
 
 def kept_for(seconds: float, **more: object) -> Callable[[str], Keep]:
@@ -70,20 +32,8 @@ def kept_for(seconds: float, **more: object) -> Callable[[str], Keep]:
     return lambda _site: Keep(observations_days=seconds / DAY_S, **more)  # type: ignore[arg-type]
 
 
-def log(store: Store) -> list[Event]:
-    return [logged.event for logged in store.events()]
-
-
-def replayed(yard: Yard) -> list[Event]:
-    return fold_as_accepted(FoldTask(str(yard.store._engine.url.render_as_string(False)), "yard", "gate"))
-
-
 def confirmed_after(events: list[Event], at_s: float) -> list[Event]:
     return [event for event in events if microseconds(event.confirmed_at) > START_US + at_s * SECOND]
-
-
-def first_s(store: Store) -> float:
-    return (next(iter(store.observations("yard", "gate"))).at_us - START_US) / SECOND
 
 
 @pytest.mark.parametrize("border_s", [5.0, 11.5, 17.2, 24.0, 61.0, 71.5, 80.0])
@@ -310,226 +260,3 @@ def test_a_silent_camera_ages_by_the_servers_clock_a_day_at_most_from_sweep_to_s
     assert log(yard.store) == []
     yard.pipeline.process(yard.walk(900, across, 3.1 * DAY_S))
     assert yard.store.counts()["observations"] == 4
-
-
-def test_an_erasure_leaves_an_exact_rest_and_a_note(yard: Yard) -> None:
-    before = log(yard.store)
-    done = erase(yard, 8.2, 13.9)
-    assert (done.author, done.note, done.bursts) == ("Ada", "asked by letter", 3)
-    assert done.finished_at_us is not None
-    assert yard.store.retention.erasures() == [done]
-    left = [event for event in before if not done.covers(event)]
-    assert len(before) - len(left) == done.events > 0
-    assert log(yard.store) == left
-    gone = yard.store.retention.gone("yard", "gate")
-    assert [event for event in replayed(yard) if not gone.is_event_gone(event)] == left
-    seen = [(each.at_us - START_US) / SECOND for each in yard.store.observations("yard", "gate")]
-    assert not [at for at in seen if 8 <= at < 14]
-
-
-def test_an_erasure_that_is_interrupted_at_any_statement_is_in_the_audit_and_finished_by_the_next_sweep(
-    yard: Yard,
-) -> None:
-    before, statement, begun, is_done = log(yard.store), 0, 0, False
-    while not is_done:
-        statement += 3
-        try:
-            with Interruption(yard.store, statement):
-                if yard.store.retention.erasures():
-                    yard.store.retention.sweep(lambda _site: Keep())
-                else:
-                    erase(yard, 8.2, 13.9)
-            is_done = True
-        except Interrupted:
-            noted = [f"erasure {asked.number}, by Ada" for asked in yard.store.retention.erasures()]
-            assert [line.detail for line in yard.store.audit.page()] == noted
-            for asked in yard.store.retention.erasures():
-                begun += 1
-                gone = yard.store.retention.gone("yard", "gate")
-                assert [e for e in replayed(yard) if not gone.is_event_gone(e)] == [
-                    e for e in before if not asked.covers(e)
-                ]
-    assert begun > 5
-    [done] = yard.store.retention.erasures()
-    assert done.finished_at_us is not None
-    assert log(yard.store) == [event for event in before if not done.covers(event)]
-    seen = [(each.at_us - START_US) / SECOND for each in yard.store.observations("yard", "gate")]
-    assert not [at for at in seen if 8 <= at < 14]
-
-
-def test_bursts_of_an_erased_time_are_refused_also_when_they_are_sent_again(yard: Yard) -> None:
-    erase(yard, 8.2, 13.9)
-    for again in (yard.walk(5, across, 10), yard.walk(999, across, 11)):
-        with pytest.raises(Unprocessable, match="erased on request"):
-            yard.pipeline.process(again)
-
-
-def test_intake_goes_on_between_the_slices_of_an_erasure_and_its_log_is_that_of_a_clean_run(
-    yard: Yard, tmp_path: Path, new_sqlite: Callable[[], str]
-) -> None:
-    clean = Yard(tmp_path / "clean", open_store(new_sqlite(), yard.clock), yard.clock)
-    for one in walks(clean):
-        clean.pipeline.process(one)
-    more = [lambda each, n=n: each.walk(200 + n, lambda t: there_and_back(t - 92), 92 + 2 * n) for n in range(14)]
-    engine, versions = yard.store._engine, yard.store._versions
-    asked = erasure.ask(
-        engine,
-        versions,
-        yard.clock,
-        yard.store.frames,
-        "yard",
-        "gate",
-        _at(62),
-        _at(91.9),
-        author="Ada",
-        note=None,
-        keeps_annotated=False,
-    )
-    for _ in erasure.finish(engine, versions, yard.clock, yard.store.frames, asked):
-        if more:
-            next_burst = more.pop(0)
-            yard.pipeline.process(next_burst(yard))
-            clean.pipeline.process(next_burst(clean))
-    assert len(more) < 10
-    for next_burst in more:
-        yard.pipeline.process(next_burst(yard))
-        clean.pipeline.process(next_burst(clean))
-    assert log(yard.store) == [event for event in log(clean.store) if not asked.covers(event)]
-    assert yard.store.cameras()[0].state == clean.store.cameras()[0].state
-
-
-def test_an_erasure_takes_annotated_events_and_their_annotations_unless_they_are_to_stay(yard: Yard) -> None:
-    subject = next(e for e in log(yard.store) if START_US + 6 * SECOND < microseconds(e.confirmed_at) < _at(13))
-    yard.store.annotations.add([annotation_of(yard.store, subject.id, "true", "Ada")])
-    kept = erase(yard, 0, 59, keeps_annotated=True)
-    assert [event for event in log(yard.store) if kept.covers(event)] == [subject]
-    assert len(yard.store.annotations.all()) == 1
-    [record] = yard.store.past.events_like(subject.id)
-    assert [check for check in verify(yard.store, record) if not check.holds] == []
-    erase(yard, 0, 59)
-    assert [event for event in log(yard.store) if kept.covers(event)] == []
-    assert yard.store.annotations.all() == []
-    assert first_s(yard.store) >= 59
-
-
-def test_an_erasure_of_the_newest_frames_leaves_a_camera_that_goes_on(yard: Yard) -> None:
-    erase(yard, 80.1, 95)
-    assert yard.pipeline.process(yard.walk(900, across, 95)).known is False
-    assert replayed(yard) == log(yard.store)
-
-
-def test_a_stretch_that_is_not_over_is_not_erased(yard: Yard) -> None:
-    with pytest.raises(Unprocessable, match="in the past"):
-        erase(yard, 0, 7200)
-
-
-def test_nothing_of_what_was_erased_is_left_in_the_file(
-    tmp_path: Path, new_sqlite: Callable[[], str], clock: ManualClock
-) -> None:
-    url = new_sqlite()
-    yard = Yard(tmp_path / "sites", open_store(url, clock), clock)
-    for one in walks(yard):
-        yard.pipeline.process(one)
-    hashes = [one.frames[0].sha256 for one in walks(yard)]
-    files = [Path(url.removeprefix("sqlite:///") + end) for end in ("", "-wal")]
-
-    def found(sha256: str) -> bool:
-        return any(bytes.fromhex(sha256) in file.read_bytes() for file in files if file.exists())
-
-    assert found(hashes[5])
-    erase(yard, 8.2, 13.9)
-    assert not found(hashes[5])
-    assert found(hashes[20])
-
-
-def test_the_file_shrinks_when_bursts_go(
-    tmp_path: Path, new_sqlite: Callable[[], str], clock: ManualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(space, "_RESERVE", 0)
-    url = new_sqlite()
-    store = open_store(url, clock)
-    file = Path(url.removeprefix("sqlite:///"))
-    with store._engine.begin() as connection:
-        connection.exec_driver_sql("CREATE TABLE ballast (bytes BLOB)")
-        connection.exec_driver_sql("INSERT INTO ballast VALUES (zeroblob(4000000))")
-    with store._engine.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE ballast")
-    store.retention.sweep(lambda _site: Keep())
-    store.close()
-    assert file.stat().st_size < 400_000
-
-
-def test_a_small_file_of_an_earlier_version_shrinks_from_its_upgrade_on(tmp_path: Path, clock: ManualClock) -> None:
-    file = tmp_path / "old.sqlite"
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("CREATE TABLE ballast (bytes BLOB)")
-        connection.execute("INSERT INTO ballast VALUES (zeroblob(4000000))")
-        connection.commit()
-        connection.execute("DROP TABLE ballast")
-        connection.commit()
-    store = open_store(f"sqlite:///{file}", clock)
-    store.upgrade()
-    assert store.retention.space().gives_back
-    store.close()
-    assert file.stat().st_size < 400_000
-
-
-def test_the_growth_of_the_database_says_when_its_disk_is_full(store: Store, clock: ManualClock) -> None:
-    assert store.retention.space().full_in_s is None
-    store.retention.sweep(lambda _site: Keep())
-    with store._engine.begin() as connection:
-        connection.execute(insert(panels), [{"ensemble": f"{n}", "body": "x" * 2000} for n in range(500)])
-    clock.advance(DAY_S)
-    store.retention.sweep(lambda _site: Keep())
-    room = store.retention.space()
-    assert room.grows_bytes_a_day is not None
-    assert 900_000 < room.grows_bytes_a_day < 3_000_000
-    if room.free_bytes is not None:
-        assert room.full_in_s == pytest.approx(room.free_bytes / room.grows_bytes_a_day * DAY_S)
-
-
-def test_a_database_that_takes_nothing_is_not_ready_until_it_does_again(
-    tmp_path: Path, new_sqlite: Callable[[], str], clock: ManualClock
-) -> None:
-    yard = Yard(tmp_path / "sites", open_store(new_sqlite(), clock), clock)
-    with yard.store._engine.connect() as connection:
-        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-    limits = [pages, pages + 10_000]
-
-    def limit(connection: sqlite3.Connection, *_: object) -> None:
-        connection.execute(f"PRAGMA max_page_count = {limits[0]}")
-
-    event.listen(yard.store._engine, "checkout", limit)
-    yard.store.check()
-    with pytest.raises(DatabaseUnavailable):
-        send_many(yard)
-    with pytest.raises(DatabaseUnavailable, match=r"full.*no burst is accepted"):
-        yard.store.check()
-    yard.store.retention.try_disk()
-    with pytest.raises(DatabaseUnavailable, match="full"):
-        yard.store.check()
-    del limits[0]
-    yard.store.retention.try_disk()
-    yard.store.check()
-
-
-def send_many(yard: Yard) -> None:
-    for n in range(200):
-        yard.pipeline.process(yard.walk(2000 + n, across, 100 + 2 * n))
-
-
-def erase(yard: Yard, since_s: float, until_s: float, *, keeps_annotated: bool = False) -> Erasure:
-    return yard.store.retention.erase(
-        "yard",
-        "gate",
-        _at(since_s),
-        _at(until_s),
-        author="Ada",
-        note="asked by letter",
-        keeps_annotated=keeps_annotated,
-        by="command line",
-    )
-
-
-def _at(at_s: float) -> int:
-    return START_US + round(at_s * SECOND)
