@@ -61,3 +61,14 @@ class Stay(NamedTuple):
     target: str
     from_us: int
     until_us: int | None
+
+
+class Departure(NamedTuple):
+    """A track left a sector of a camera at an instant; `id` is that of its event, `left`."""
+
+    site: str
+    camera: str
+    track: str | None
+    sector: str | None
+    at_us: int
+    id: str

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
-from typing import Any
 
 from policies.events import instant, microseconds
 from server.analysis.day import CameraDay, site_day
@@ -30,11 +29,9 @@ from server.delivery.visit_log import Stretch
 from server.delivery.visits import Visit, some_visits
 from server.domain.errors import Malformed
 from server.domain.keeping import Gone
-from server.domain.records import LoggedEvent
 from server.domain.times.clock import SECOND_US
 from server.domain.times.local_time import LocalTime
 from server.domain.watching import CameraStretch, Neighbours
-from server.store import Store
 
 ROWS = 50
 """Visits on one page."""
@@ -44,27 +41,6 @@ _EVENING_US = 2 * 3600 * SECOND_US
 _NOON = 12
 _LATER_US = 3600 * SECOND_US
 """For so long after a day, ends of its visits are looked for."""
-
-
-class _Light:
-    """The store, which reads events without their bursts and frames."""
-
-    def __init__(self, store: Store) -> None:
-        self.past = store.past
-        self._store = store
-        self.cameras = store.cameras
-        self.checkpoint = store.checkpoint
-        self.checkpoints = store.checkpoints
-        self.events = store.events
-        self.last_confirmed_us = store.last_confirmed_us
-        self.names = store.names
-        self.whole = store.whole
-
-    def begun(self, *asked: Any, **options: Any) -> list[LoggedEvent]:
-        return self._store.begun(*asked, bare=True, **options)
-
-    def begun_at(self, instants: Collection[int], *, withdrawn: bool = False) -> list[LoggedEvent]:
-        return self._store.begun_at(instants, withdrawn=withdrawn, bare=True)
 
 
 class Builder:
@@ -171,7 +147,7 @@ class Builder:
         from_us = max(self._since_us, self._begin_us())
         stretch = Stretch(from_us, self._until_us, query.site, query.camera or None)
         found = some_visits(
-            _Light(self._store),
+            self._store,
             stretch,
             self._is_wanted,
             ROWS + 1,
