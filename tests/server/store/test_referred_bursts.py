@@ -57,6 +57,7 @@ def yard(tmp_path: Path, store: Store, clock: ManualClock) -> Yard:
 
 def make_unreadable(store: Store, column: str) -> int:
     """Damage the record that the newest event with one has in a column."""
+    assert store.last_seq() > 0, "all events have their numbers"
     of_event = select(events.c[column]).where(events.c[column].is_not(None)).order_by(events.c.seq.desc()).limit(1)
     with store._engine.begin() as connection:
         number: int = connection.execute(of_event).scalar_one()
