@@ -25,7 +25,7 @@ from server.serving.membership import Membership, OnReplica
 from server.serving.notices import GoldenCheck, NoticeQueue
 from server.serving.served import InService, Served, described
 from server.serving.swap import OneSwap, Swap, Watched, run_shadow
-from server.store.outbox import Notices
+from server.store.events.outbox import Notices
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from server.domain.records import Checkpoint, LoggedEvent
 from server.domain.times.clock import Clock
 from server.domain.watching import Departure, Stay
 from server.store.care.derived import mending
-from server.store.departures import read_departures
 from server.store.engine import reading
-from server.store.event_rows import (
+from server.store.events.departures import read_departures
+from server.store.events.event_rows import (
     BARE_COLUMNS,
     EVENT_COLUMNS,
     IN_ORDER,
@@ -25,8 +25,8 @@ from server.store.event_rows import (
     of_names,
     read_rows,
 )
-from server.store.event_tally import Counts, Presences, Remembered, read_stays, read_tally
-from server.store.outbox import last_seq, numbered
+from server.store.events.event_tally import Counts, Presences, Remembered, read_stays, read_tally
+from server.store.events.outbox import last_seq, numbered
 from server.store.rows import Part, Versions, read_checkpoints
 from server.store.schema import cameras, events
 
