@@ -184,7 +184,7 @@ def test_a_sector_is_changed_as_text_without_java_script(browsing: Browsing) -> 
     page = browsing.page("phone", java_script=False)
     page.goto(GATE)
     expect(page.locator("#list")).to_contain_text("Sector road")
-    page.get_by_text("yard.toml, as a text").click()
+    page.get_by_text("As a text: yard.toml").click()
     text = page.locator("#text")
     text.fill(text.input_value().replace("[0.92, 0.78]", "[0.9, 0.78]"))
     page.get_by_role("button", name="Save as a proposal").click()

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from server.delivery.dispatcher import Dispatcher
+from server.pipeline.advancing import Advancing
 from server.store import Store, open_store
 from tests.server.scenes import START_US, Yard, across
 from tests.stand_ins import ManualClock, RecordingChannel
@@ -52,7 +53,7 @@ def test_a_burst_and_its_delivery_read_no_table_from_end_to_end(yard: Yard) -> N
     with plans(yard.store) as steps:
         for one in yard.walked(across, 20):
             yard.pipeline.process(one)
-        yard.pipeline.release_held()
+        Advancing(yard.store, yard.clock).release_held()
         while dispatcher.drain_once():
             pass
     assert [step for step in steps if step.startswith("SCAN")] == []

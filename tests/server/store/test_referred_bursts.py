@@ -12,7 +12,7 @@ from server.domain.announcements import Announcement
 from server.domain.keeping import Keep
 from server.store import Store
 from server.store.bursts import delete_bursts
-from server.store.event_rows import spell_out
+from server.store.events.event_rows import spell_out
 from server.store.schema import burst_records, events
 from tests.server.scenes import START_US, Yard, across
 from tests.stand_ins import ManualClock
