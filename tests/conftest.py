@@ -9,14 +9,12 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import pytest
 from hypothesis import Phase, settings
 
 from server.catalogue import cache_dir as user_cache_dir
 from server.catalogue import card_named, locate
-
-SAMPLED_FRAMES = 20
+from tests.benchmarks.footage import sampled_jpegs
 
 # The gate must give the same answer every time: examples are drawn from the test itself, not from chance.
 settings.register_profile(
@@ -87,17 +85,3 @@ def weights(cache_dir: Path) -> Path:
 def footage_frames(footage: Path) -> list[bytes]:
     """Twenty frames spread over the footage, as JPEGs of the quality an agent sends."""
     return sampled_jpegs(footage)
-
-
-def sampled_jpegs(footage: Path, count: int = SAMPLED_FRAMES) -> list[bytes]:
-    """`count` frames at equal distances from the first on, as JPEGs of quality 85."""
-    video = cv2.VideoCapture(str(footage))
-    distance = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) // count
-    jpegs = []
-    for index in range(distance * (count - 1) + 1):
-        assert video.grab(), f"{footage} ends at frame {index}"
-        if index % distance == 0:
-            _, picture = video.retrieve()
-            jpegs.append(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
-    video.release()
-    return jpegs

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from tests.benchmarks.evaluate import main
+from tests.benchmarks.evaluate import Scorer, main, row_of
 
 
 @pytest.fixture
@@ -31,3 +32,13 @@ def test_a_rate_that_the_footage_cannot_give_is_refused(footage: Path, tmp_path:
     file = tmp_path / "yard.toml"
     file.write_text('site = "yard"')
     assert CliRunner().invoke(main, [str(footage), str(file), "--rate", rate]).exit_code == 2
+
+
+def test_a_row_has_a_dash_where_the_truth_has_nothing_to_score(tmp_path: Path) -> None:
+    nothing = {"f1": None, "precision": None, "recall": None, "tp": 0, "fp": 0, "fn": 0}
+    scores = {"groups": {"overall": nothing | {"direction_accuracy": None}, "presence": nothing}}
+    scorer, truth = tmp_path / "score_events.py", tmp_path / "truth.json"
+    scorer.write_text(f"print({json.dumps(json.dumps(scores))})")
+    truth.write_text('{"camera": "gate"}')
+    phases = [tmp_path / "0.jsonl", tmp_path / "1.jsonl"]
+    assert row_of("all", Scorer(scorer, truth), phases, 5.0).split() == ["all", *"----", "0", "0", *"---"]

@@ -162,9 +162,8 @@ def _runtime(
         committed=dispatcher.wake,
     )
     metrics.watch("upkeep", "1 while this server does the upkeep for all on its database, else 0.", upkeep.is_mine)
-    if ensemble is None:
-        what = "Generation of the ensemble that this server serves; 0: none yet."
-        metrics.watch("ensemble_generation", what, lambda: service.generation)
+    what = "Generation of the ensemble that this server serves; 0: none yet."
+    metrics.watch("ensemble_generation", what, lambda: service.generation)
     admission = _admission(settings, service, metrics)
     fixed = None
     if ensemble is not None:
@@ -209,7 +208,7 @@ def _service(
     sites: SitePolicies,
     metrics: Metrics,
 ) -> Service:
-    loads, engine_for = _answering(settings, loading, metrics)
+    loads, engine_for, hindrance = _answering(settings, loading, metrics)
     return Service(
         loads,
         engine_for,
@@ -221,20 +220,24 @@ def _service(
         announced=partial(_announce, settings, sites, metrics),
         notices=store.notices,
         metrics=metrics,
+        hindrance=hindrance,
     )
 
 
 def _answering(
     settings: ServerSettings, loading: Load | None, metrics: Metrics
-) -> tuple[Load, Callable[[Any], Engine]]:
-    """What makes ensembles, and what makes the engine for the first: in this process, or on a Ray cluster."""
+) -> tuple[Load, Callable[[Any], Engine], Callable[[str | None], str | None]]:
+    """What makes ensembles, what makes the engine for the first, and why one does not answer: in this process, or on a
+    Ray cluster.
+    """
     if settings.ensemble == "local":
-        return loading or partial(load, settings, took=metrics.model_called), partial(engine_of, settings=settings)
+        loads = loading or partial(load, settings, took=metrics.model_called)
+        return loads, partial(engine_of, settings=settings), lambda _ensemble: None
     require_ray()
-    from server.ray_serving.cluster import Cluster  # it imports ray: seconds, and an extra
+    from server.ray_serving.cluster import Cluster  # only with the setting
 
     cluster = Cluster(settings, took=metrics.model_called, loading=loading)
-    return cluster.load, cluster.engine_of
+    return cluster.load, cluster.engine_of, cluster.hindrance
 
 
 def _admission(settings: ServerSettings, service: Service, metrics: Metrics) -> Admission:

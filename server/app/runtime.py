@@ -14,7 +14,7 @@ from server.camera_status.reports import CameraReports
 from server.delivery.care import ChannelCare
 from server.delivery.dispatcher import Dispatcher
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.errors import DatabaseUnavailable, RetryLater, SectorwatchError
+from server.domain.errors import RetryLater, SectorwatchError
 from server.domain.fleet import BEAT_S
 from server.domain.keeping import FILLED, Space
 from server.domain.times.clock import Clock
@@ -190,8 +190,8 @@ class Runtime:
             try:
                 self.service.begin(stuck)
                 return
-            except DatabaseUnavailable as error:  # it knows which ensemble the replicas serve
-                log.warning("the ensemble waits for the database", extra={"cause": error.detail})
+            except RetryLater as error:  # the database knows which ensemble the replicas serve; a cluster may come
+                log.warning("the ensemble waits", extra={"cause": error.detail})
                 self._stopping.wait(_REPEAT_S)
             except Exception as error:  # noqa: BLE001  after any error the process must not seem to serve
                 on_failure(error)

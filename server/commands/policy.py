@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from server.analysis.policy_diff import difference
+from server.commands.current_policy import keep_proposal
 from server.commands.options import aligned, current_store, echo_lines, local_of, store_options
 from server.domain.errors import ConfigurationError, Unknown
 from server.domain.files.text_files import UnreadableText, read_text, shown
@@ -57,14 +56,11 @@ def versions_(site: str, settings: ServerSettings) -> None:
 @store_options
 def propose(site: str, file: Path, why: str, settings: ServerSettings) -> None:
     """Keep FILE as a proposed version of the policy of SITE, and show what it changes. Nothing is in force by that."""
-    _, versions = _versions(settings)
     try:
         text = read_text(file)
     except UnreadableText as error:
         raise click.UsageError(f"{shown(file)}: {error}") from None
-    version = versions.propose(site, text, COMMAND_LINE, why)
-    echo_lines(_changes(version, versions.file(site).name))
-    click.echo(f"Version {version.number} is proposed. To put it in force: {_call('put-in-force', version)}", err=True)
+    keep_proposal(current_store(settings), settings, site, text, why)
 
 
 @command.command()
@@ -176,10 +172,6 @@ def _versions(settings: ServerSettings) -> tuple[Store, SiteVersions]:
 def _row(version: PolicyVersion, file: SiteFile, local: LocalTime) -> tuple[str, ...]:
     at_us, by = version.newest_step
     return str(version.number), file.standing(version), local.dated(at_us), by, version.digest[:8], version.why or ""
-
-
-def _changes(version: PolicyVersion, name: str) -> Iterator[str]:
-    return difference(version.before_text or "", version.text, name, f"version {version.number}")
 
 
 def _call(what: str, version: PolicyVersion) -> str:

@@ -19,7 +19,7 @@ from server.settings.channels import AnyChannel
 ENV_PREFIX = "SECTORWATCH_"
 _MIB = 1024 * 1024
 _BACKGROUND = 18
-"""Threads that ask the database beside those of requests and declared channels: runtime, log channel, two ports."""
+"""Threads that ask the database beside those of requests and declared channels: for the most part the runtime's."""
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -103,7 +103,8 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Meta(gt=0, description="Processors of one replica; it has as many workers, unless inference_threads says so."),
     ] = 1.0
     ray_gpus: Annotated[
-        float, Meta(ge=0, description='GPUs of one replica, a fraction to share one; with device = "cuda".')
+        float,
+        Meta(ge=0, description='GPUs of one replica, with device = "cuda"; 0.25: four replicas share one.'),
     ] = 0.0
     golden: Annotated[
         Path | None, Meta(description="Folder of the golden set (`models approve`); unset: the shipped one.")

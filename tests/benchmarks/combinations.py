@@ -26,7 +26,7 @@ import msgspec
 from policies.observation import EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.site.site_policy import CameraPolicy, parse_site_policy
 from server.catalogue import cache_dir, card_named, locate
-from tests.benchmarks.evaluate import STARTED_AT, scored_line
+from tests.benchmarks.evaluate import STARTED_AT, figure, scored_line
 from tests.benchmarks.layouts import imported
 from tests.policies.stories import events_of
 
@@ -150,13 +150,9 @@ def score(
         for rate in rates:
             step = round(pictures_per_s / rate)
             groups = _scored(scorer, truth, policy, frames, step, min(step, phases or step), pictures_per_s)
-            cells.append(f"{_shown(groups['overall']['f1'])} ({_shown(groups['presence']['f1'])})")
+            cells.append(f"{figure(groups['overall']['f1'])} ({figure(groups['presence']['f1'])})")
         models = " ".join(f"{name}:{least:g}:{weight:g}" for name, (least, weight) in combination.models.items())
         click.echo(f"{combination.rule} {models:<60} " + "  ".join(cells))
-
-
-def _shown(f1: float | None) -> str:
-    return "-" if f1 is None else f"{f1:.3f}"
 
 
 def _scored(

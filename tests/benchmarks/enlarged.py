@@ -4,7 +4,7 @@
 
 `--scale` draws each picture so much smaller, in the middle of a blurred picture of the same size, with the sectors, so
 that everything is far away. Each model sees every picture twice: as it is, and with these sectors enlarged. Event F1
-(presence F1) of the model alone, from `--least` on, and the CPU time of a frame, decoding included.
+(presence F1) under the default policy, and the CPU time of a frame, decoding included.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from policies.observation import EnsembleInfo, Observation, Prediction
 from policies.site.site_policy import CameraPolicy, parse_site_policy
 from server.ensemble import load_ensemble
-from tests.benchmarks.evaluate import STARTED_AT, scored_line
+from tests.benchmarks.evaluate import STARTED_AT, figure, scored_line
 from tests.benchmarks.layouts import imported
 from tests.policies.stories import events_of
 
@@ -36,11 +36,11 @@ _DOWN = 0.6
 @click.option("--kit", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
 @click.option("--clip", default="pets_s2l1", show_default=True)
 @click.option("--target", default="person", show_default=True)
-@click.option("--model", "models", multiple=True, required=True)
+@click.option("--model", "models", multiple=True, required=True, help="One, or an ensemble: names with commas between.")
 @click.option("--enlarge", "sectors", multiple=True, required=True, help="A sector of the kit's.")
 @click.option("--scale", default=1.0, show_default=True)
 @click.option("--rate", default=2.0, show_default=True, help="Pictures a second.")
-@click.option("--least", default=0.4, show_default=True, help="The model's `min_score`.")
+@click.option("--least", type=float, help="The `min_score` of all models (default: the shipped ones).")
 @click.option("--until", "until_s", type=float, help="Only so many seconds of the footage.")
 def main(
     footage: Path,
@@ -51,7 +51,7 @@ def main(
     sectors: tuple[str, ...],
     scale: float,
     rate: float,
-    least: float,
+    least: float | None,
     until_s: float | None,
 ) -> None:
     """Print event F1 and cost of each model without and with enlarged sectors."""
@@ -63,7 +63,7 @@ def main(
         if sector.enlarge:
             click.echo(f"{sector.name}: {sector.times_larger:.2f} times as large")
     for name in models:
-        ensemble = load_ensemble([name])
+        ensemble = load_ensemble(name.split(","))
         for words, enlarged in (("as it is", ()), ("enlarged", policy.enlarged(ensemble.ensemble_info))):
             began, answers = time.process_time(), []
             for _, picture in pictures:
@@ -72,15 +72,19 @@ def main(
             seen = _observations(pictures, answers, ensemble.ensemble_info)
             lines = [json.loads(scored_line(event, truth["camera"])) for event in events_of(policy, seen)]
             groups: dict[str, Any] = scorer.score([(truth, [(line, "ours") for line in lines])], period=1 / rate)[0]
-            overall, presence = (groups["groups"][group]["f1"] or 0.0 for group in ("overall", "presence"))
-            click.echo(f"{name} {words}: {overall:.3f} ({presence:.3f}), {cpu_ms:.0f} ms of CPU a frame")
+            overall, presence = (groups["groups"][group]["f1"] for group in ("overall", "presence"))
+            click.echo(f"{name} {words}: {figure(overall)} ({figure(presence)}), {cpu_ms:.0f} ms of CPU a frame")
 
 
-def _policy(kit: dict[str, Any], target: str, enlarge: Sequence[str], scale: float, least: float) -> CameraPolicy:
+def _policy(
+    kit: dict[str, Any], target: str, enlarge: Sequence[str], scale: float, least: float | None
+) -> CameraPolicy:
     def at(point: Sequence[float]) -> list[float]:
         return [round((1 - scale) / 2 + point[0] * scale, 5), round((1 - scale) * _DOWN + point[1] * scale, 5)]
 
-    text = f'site = "clip"\ntargets = ["{target}"]\nmin_score = {{ "*" = {least} }}\n'
+    text = f'site = "clip"\ntargets = ["{target}"]\n'
+    if least is not None:
+        text += f'min_score = {{ "*" = {least} }}\n'
     for sector in kit["sectors"]:
         text += f"[cameras.eye.sectors.{sector['name']}]\npolygon = {json.dumps([at(p) for p in sector['polygon']])}\n"
         text += f"enlarge = {json.dumps(sector['name'] in enlarge)}\n"

@@ -95,7 +95,7 @@ def main(
         store = open_store(f"sqlite:///{folder}/data/sectorwatch.sqlite")
         for rate in rates:
             these = [run for run in runs if run.rate == rate]
-            _report(folder, store, these, policy, _Scorer(scorer, truth) if scorer and truth else None)
+            _report(folder, store, these, policy, Scorer(scorer, truth) if scorer and truth else None)
 
 
 def _runs(site: str, rate: float, pictures_per_s: float, phases: int | None) -> Iterator[Run]:
@@ -136,7 +136,7 @@ def _renamed(text: str, site: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-class _Scorer:
+class Scorer:
     """The evaluation kit: pools the events of several runs and scores them against the truth."""
 
     def __init__(self, scorer: Path, truth: Path) -> None:
@@ -154,7 +154,7 @@ class _Scorer:
         return scores
 
 
-def _report(folder: Path, store: Store, runs: Sequence[Run], policy: SitePolicy, scorer: _Scorer | None) -> None:
+def _report(folder: Path, store: Store, runs: Sequence[Run], policy: SitePolicy, scorer: Scorer | None) -> None:
     rate, camera = runs[0].rate, next(iter(policy.cameras), "camera")
     click.echo(f"\n{rate:g} frames a second, {len(runs)} phases")
     click.echo(_HEADING if scorer else "policy                      events")
@@ -169,7 +169,7 @@ def _report(folder: Path, store: Store, runs: Sequence[Run], policy: SitePolicy,
         if scorer is None:
             click.echo(f"{name:<26} {sum(len(f.read_text().splitlines()) for f in files):>7}")
         else:
-            click.echo(_row(name, scorer, files, rate))
+            click.echo(row_of(name, scorer, files, rate))
 
 
 _HEADING = (
@@ -177,20 +177,23 @@ _HEADING = (
 )
 
 
-def _row(name: str, scorer: _Scorer, files: Sequence[Path], rate: float) -> str:
+def row_of(name: str, scorer: Scorer, files: Sequence[Path], rate: float) -> str:
+    """A row of the table; `-` where nothing was to be scored, as presence where the truth has none."""
     pooled = scorer(files, rate)
     overall, presence = pooled["groups"]["overall"], pooled["groups"]["presence"]
     single = [scorer([file], rate)["groups"]["overall"]["f1"] for file in files]
-    turns, delay = overall.get("direction_accuracy"), overall.get("latency_median")
+    known = [f1 for f1 in single if f1 is not None]
+    spread = f"{fmean(known):.3f}+-{pstdev(known):.3f}" if known else "-"
     return (
-        f"{name:<26} {overall['f1']:6.3f} {fmean(single):6.3f}+-{pstdev(single):.3f} {overall['precision']:8.3f} "
-        f"{overall['recall']:8.3f} {overall['fn']:>6} {overall['fp']:>6} {presence['f1']:10.3f} "
-        f"{_or_dash(turns):>11} {_or_dash(delay):>6}"
+        f"{name:<26} {figure(overall['f1']):>6} {spread:>13} {figure(overall['precision']):>8} "
+        f"{figure(overall['recall']):>8} {overall['fn']:>6} {overall['fp']:>6} {figure(presence['f1']):>10} "
+        f"{figure(overall.get('direction_accuracy'), 2):>11} {figure(overall.get('latency_median'), 2):>6}"
     )
 
 
-def _or_dash(value: object) -> str:
-    return f"{value:.2f}" if isinstance(value, float | int) else "-" if value is None else str(value)
+def figure(value: float | None, digits: int = 3) -> str:
+    """A figure of a table; the kit's scorer gives None where a share is of nothing."""
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _variants(store: Store, site: str) -> Iterator[tuple[str, Sensitivity | None]]:

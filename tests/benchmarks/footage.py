@@ -8,16 +8,29 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tests.conftest import sampled_jpegs
-
 SIZES = {"768x576": (768, 576), "1280x720": (1280, 720)}
 SAMPLED = 32
+SAMPLED_FRAMES = 20
 _QUALITY = 85
 
 
 def frames_of(footage: Path, size: str) -> list[bytes]:
     """Frames over the whole footage as JPEGs of `size`, enlarged where they are smaller."""
     return [_resized(jpeg, SIZES[size]) for jpeg in sampled_jpegs(footage, SAMPLED)]
+
+
+def sampled_jpegs(footage: Path, count: int = SAMPLED_FRAMES) -> list[bytes]:
+    """`count` frames at equal distances from the first on, as JPEGs of quality 85."""
+    video = cv2.VideoCapture(str(footage))
+    distance = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) // count
+    jpegs = []
+    for index in range(distance * (count - 1) + 1):
+        assert video.grab(), f"{footage} ends at frame {index}"
+        if index % distance == 0:
+            _, picture = video.retrieve()
+            jpegs.append(cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes())
+    video.release()
+    return jpegs
 
 
 def bursts_of(frames: Sequence[bytes], length: int) -> list[list[bytes]]:

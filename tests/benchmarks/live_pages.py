@@ -4,8 +4,9 @@ A real server (Gunicorn, SQLite, pictures kept, an ensemble that answers at once
 every five seconds. Somebody is in view of each camera for ten of every fifty seconds. The open pages show the day: each
 asks for news every three seconds, and loads its day again two seconds after news, as browsers do.
 
-First, rounds with and without open pages take turns: how long uploads take, and the server's CPU. Then the pages stay
-open for so many minutes: memory, handles and threads of the server at the begin, at the quarters and at the end.
+First, rounds with and without open pages take turns: the CPU of the thread that answers an upload, which a busy machine
+changes little, and how long uploads take. Then the pages stay open for so many minutes: memory, handles and threads of
+the server at the begin and after each sixth. `--open 0`: the same without a page, for comparison.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from PIL import Image
 
 from server.domain.times.clock import SECOND_US
 from server.store import open_store
-from tests.benchmarks.late_burst import send
+from tests.benchmarks.late_burst import CPU_US, upload
 from tests.benchmarks.processes import Hosted, end_on_sigterm
 
 FRAMES = 5
@@ -51,13 +52,20 @@ def _pictures(is_bright: bool, chance: random.Random) -> list[bytes]:
     return pictures
 
 
+class Upload(NamedTuple):
+    """Seconds that an upload took: by the clock, and of CPU of the thread that answered it."""
+
+    wall_s: float
+    cpu_s: float
+
+
 class Cameras:
     """Uploads of some cameras, until they are stopped."""
 
     def __init__(self, port: int, cameras: int) -> None:
         self._port = port
         self._stop = threading.Event()
-        self._took: list[tuple[float, float]] = []
+        self._took: list[tuple[float, Upload]] = []
         self.failed = 0
         self._threads = [threading.Thread(target=self._send, args=(number, cameras)) for number in range(cameras)]
         for thread in self._threads:
@@ -71,14 +79,15 @@ class Cameras:
             due_s += EVERY_S
             pictures = _pictures((count + number) % PERIOD_BURSTS < VISIT_BURSTS, chance)
             try:
-                took_s = send(self._port, f"cam{number}", round((time.time() - FRAMES) * SECOND_US), pictures)
+                answer = upload(self._port, f"cam{number}", round((time.time() - FRAMES) * SECOND_US), pictures)
             except OSError:
                 self.failed += 1
             else:
-                self._took.append((time.monotonic(), took_s))
+                took = Upload(answer.elapsed.total_seconds(), int(answer.headers[CPU_US]) / 1e6)
+                self._took.append((time.monotonic(), took))
 
-    def since(self, began_s: float) -> list[float]:
-        return [took_s for at_s, took_s in self._took if at_s >= began_s]
+    def since(self, began_s: float) -> list[Upload]:
+        return [took for at_s, took in self._took if at_s >= began_s]
 
     def stop(self) -> None:
         self._stop.set()
@@ -141,9 +150,9 @@ def held_open(port: int, pages: int) -> Iterator[Pages]:
 
 
 class Round(NamedTuple):
-    """Seconds that each upload took, and of the server's CPU for a burst."""
+    """The uploads of a round, and the server's CPU for a burst (s), with all that it did."""
 
-    took_s: list[float]
+    uploads: list[Upload]
     cpu_s: float
 
 
@@ -151,8 +160,8 @@ def taken(server: Hosted, cameras: Cameras, lasts_s: float) -> Round:
     """One round."""
     began_s, before_s = time.monotonic(), server.cpu_s()
     time.sleep(lasts_s)
-    took_s = cameras.since(began_s)
-    return Round(took_s, (server.cpu_s() - before_s) / max(1, len(took_s)))
+    uploads = cameras.since(began_s)
+    return Round(uploads, (server.cpu_s() - before_s) / max(1, len(uploads)))
 
 
 def compared(server: Hosted, cameras: Cameras, pages: int, rounds: int, round_s: float) -> Iterator[str]:
@@ -166,16 +175,22 @@ def compared(server: Hosted, cameras: Cameras, pages: int, rounds: int, round_s:
             time.sleep(_ASKED_EVERY_S)  # all are open
             found[True].append(taken(server, cameras, round_s))
     for is_open, name in ((False, "no page open"), (True, f"{pages} pages open")):
-        took_ms = sorted(1000 * took_s for each in found[is_open] for took_s in each.took_s)
-        p50, p95 = statistics.median(took_ms), took_ms[round(0.95 * (len(took_ms) - 1))]
+        uploads = [each for some in found[is_open] for each in some.uploads]
+        wall_ms, own_ms = (sorted(1000 * each[place] for each in uploads) for place in range(2))
         cpu_ms = 1000 * statistics.median(each.cpu_s for each in found[is_open])
         yield (
-            f"{name}: {len(took_ms)} uploads, p50 {p50:.1f} ms, p95 {p95:.1f} ms; "
+            f"{name}: {len(uploads)} uploads; CPU of each: mean {statistics.mean(own_ms):.2f} ms, "
+            f"median {statistics.median(own_ms):.2f} ms; by the clock: p50 {statistics.median(wall_ms):.1f} ms, "
+            f"p95 {wall_ms[round(0.95 * (len(wall_ms) - 1))]:.1f} ms; "
             f"{cpu_ms:.1f} ms of the server's CPU a burst, pages included"
         )
-    pairs = zip(found[False], found[True], strict=True)
-    ratios = sorted(statistics.median(b.took_s) / statistics.median(a.took_s) for a, b in pairs)
-    yield f"p50 with over without, by pairs of rounds: {', '.join(f'{ratio:.3f}' for ratio in ratios)}"
+    for place, what in enumerate(("by the clock", "of CPU")):
+        ratios = [
+            statistics.median(each[place] for each in b.uploads) / statistics.median(each[place] for each in a.uploads)
+            for a, b in zip(found[False], found[True], strict=True)
+        ]
+        shown = ", ".join(f"{ratio:.3f}" for ratio in sorted(ratios))
+        yield f"median {what} with over without, by pairs of rounds: {statistics.median(ratios):.3f} of {shown}"
 
 
 def kept_open(server: Hosted, cameras: Cameras, pages: int, minutes: float) -> Iterator[str]:
@@ -183,11 +198,11 @@ def kept_open(server: Hosted, cameras: Cameras, pages: int, minutes: float) -> I
     with held_open(server.port, pages) as seen:
         time.sleep(_WARM_S)
         began_s, first_mb = time.monotonic(), server.memory_mb()
-        for quarter in range(5):
-            time.sleep(max(0.0, began_s + quarter * 15 * minutes - time.monotonic()))
+        for sixth in range(7):
+            time.sleep(max(0.0, began_s + sixth * 10 * minutes - time.monotonic()))
             memory_mb = server.memory_mb()
             yield (
-                f"after {quarter * minutes / 4:.1f} min: {memory_mb:.1f} MB ({memory_mb / first_mb:.3f} of the first), "
+                f"after {sixth * minutes / 6:.1f} min: {memory_mb:.1f} MB ({memory_mb / first_mb:.3f} of the first), "
                 f"{server.handles()} handles, {server.threads()} threads; {len(cameras.since(began_s))} bursts"
             )
     loaded_ms, asked_ms = (1000 * statistics.median(each or [0.0]) for each in (seen.loaded, seen.asked))
@@ -201,8 +216,8 @@ def kept_open(server: Hosted, cameras: Cameras, pages: int, minutes: float) -> I
 @click.option("--minutes", default=60.0, show_default=True, help="How long the pages stay open.")
 @click.option("--open", "pages", default=30, show_default=True, help="Open pages.")
 @click.option("--cameras", "count", default=10, show_default=True)
-@click.option("--rounds", default=5, show_default=True, help="Pairs of rounds without and with open pages.")
-@click.option("--round-s", default=30.0, show_default=True, help="Length of a round.")
+@click.option("--rounds", default=20, show_default=True, help="Pairs of rounds without and with open pages.")
+@click.option("--round-s", default=15.0, show_default=True, help="Length of a round.")
 def main(minutes: float, pages: int, count: int, rounds: int, round_s: float) -> None:
     """Measure, and print."""
     end_on_sigterm()

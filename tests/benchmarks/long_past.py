@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from sqlalchemy import insert, select, update
 
 from policies.fold import REMEMBERED, State, decode_state, encode_state
 from policies.site.site_policy import SitePolicy, parse_site_policy
+from server.domain.pictures.kept_frames import Picture
 from server.domain.records import Entry
 from server.store import Store, open_store
 from server.store.bursts.packing import Loose, Packed, pack, split_id, unpack
@@ -41,23 +42,46 @@ WALK_BURSTS = 2
 QUIET_BURSTS = 7
 
 
-def fill(store: Store, text: str, frames: int, every: int = HOUR_BURSTS) -> None:
-    """Bursts of each camera; after so many of them (`every`) somebody crosses the view."""
+Images = Callable[[], list[bytes]]
+"""Makes the pictures of a burst."""
+
+
+def fill(store: Store, text: str, frames: int, every: int = HOUR_BURSTS, images: Images | None = None) -> None:
+    """Bursts of each camera; after so many of them (`every`) somebody crosses the view. `images`: the pictures of these
+    bursts, which are kept.
+    """
     policy = parse_site_policy(text)
     each = frames // BURST // len(policy.cameras)
     for camera in policy.cameras:
         chance = random.Random(camera)
         for first in range(0, each, every):
-            _walk(store, policy, text, camera, first, chance)
+            _walk(store, policy, text, camera, first, chance, images)
             numbers = range(first + WALK_BURSTS + QUIET_BURSTS, min(first + every, each))
             if numbers:
                 _rest(store, policy, text, camera, numbers, chance)
 
 
-def _walk(store: Store, policy: SitePolicy, text: str, camera: str, first: int, chance: random.Random) -> None:
+def _walk(
+    store: Store,
+    policy: SitePolicy,
+    text: str,
+    camera: str,
+    first: int,
+    chance: random.Random,
+    images: Images | None,
+) -> None:
     """Somebody crosses the view; then it is quiet until nobody is followed any more."""
     for number, scene in enumerate([WALK] * WALK_BURSTS + [QUIET] * QUIET_BURSTS, first):
-        run_turn(store, entry_of(policy, text, camera, number, scene, chance))
+        own = [] if images is None else images()
+        entry = entry_of(policy, text, camera, number, scene, chance, images=own)
+        run_turn(store, entry)
+        if own:
+            store.frames.keep(
+                [
+                    Picture(seen.site, seen.camera, seen.at_us, seen.frame_sha256, image, seen.brightness)
+                    for seen, image in zip(entry.observations, own, strict=True)
+                ]
+            )
 
 
 def _rest(store: Store, policy: SitePolicy, text: str, camera: str, numbers: range, chance: random.Random) -> None:

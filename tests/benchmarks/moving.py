@@ -23,7 +23,7 @@ from policies.events import Event, microseconds
 from policies.observation import EnsembleInfo, ModelInfo, Observation, Prediction
 from policies.site.site_policy import CameraPolicy, parse_site_policy
 from server.ensemble import Ensemble, load_ensemble
-from tests.benchmarks.evaluate import STARTED_AT, scored_line
+from tests.benchmarks.evaluate import STARTED_AT, figure, scored_line
 from tests.benchmarks.layouts import Kit, kit_in
 from tests.benchmarks.scenes import HIGH, PICTURES_PER_S, SCENES, WIDE, Drawn, Picture
 from tests.policies.stories import events_of
@@ -85,10 +85,10 @@ def row(kit: Kit, drawn: Drawn, events: Sequence[Event], step: int) -> str:
         return f"          -           -       -  {len(events):>5}          -"
     lines = [(json.loads(scored_line(event, "eye")), "told") for event in events]
     groups = kit.score.score([(truth, lines)], period=step / PICTURES_PER_S)[0]["groups"]
-    overall, turns = groups["overall"], groups["overall"].get("direction_accuracy")
+    overall = groups["overall"]
     return (
-        f"{groups['presence']['f1']:11.3f} {overall['f1']:11.3f} {overall['fn']:>7} {overall['fp']:>6} "
-        f"{'-' if turns is None else format(turns, '.2f'):>10}"
+        f"{figure(groups['presence']['f1']):>11} {figure(overall['f1']):>11} {overall['fn']:>7} {overall['fp']:>6} "
+        f"{figure(overall.get('direction_accuracy'), 2):>10}"
     )
 
 

@@ -18,12 +18,13 @@ counts nothing.
 from __future__ import annotations
 
 import base64
+import hashlib
 import multiprocessing
 import random
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -100,12 +101,15 @@ def entry_of(
     chance: random.Random,
     *,
     is_judged: bool = True,
+    images: Sequence[bytes] = (),
 ) -> Entry:
-    """A camera's burst with a number, ready for the store; without a decision record, if it is not judged."""
+    """A camera's burst with a number, ready for the store; without a decision record, if it is not judged. `images`:
+    the pictures of its frames, which else have hashes of nothing.
+    """
     captured_us = START_US + number * BURST_S * 1_000_000
     offsets_ms = [i * scene.frame_ms + (chance.randint(-20, 20) if i else 0) for i in range(BURST)]
     instants = [captured_us + offset * 1000 for offset in offsets_ms]
-    hashes = [chance.randbytes(32).hex() for _ in instants]
+    hashes = [hashlib.sha256(each).hexdigest() for each in images] or [chance.randbytes(32).hex() for _ in instants]
     name = uuid7(captured_us // 1000, chance)
     monotonic_ms = number * BURST_S * 1000 + chance.randint(0, 9)
     clock = CameraClock(boot_id="d481157a-7b4e-5d0c-a146-b48da05c6f9e", monotonic_ms=monotonic_ms)

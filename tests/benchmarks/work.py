@@ -20,8 +20,7 @@ from server.ensemble.decode import decode
 from server.ensemble.forms import normalised, row_of
 from server.ensemble.module import EnsembleModule
 from server.settings import ServerSettings
-from tests.benchmarks.footage import SAMPLED
-from tests.conftest import sampled_jpegs
+from tests.benchmarks.footage import SAMPLED, sampled_jpegs
 
 NAMES = ("mobilenet_v3_small", "shufflenet_v2_x1_0", "resnet18")
 FORM = InputForm(

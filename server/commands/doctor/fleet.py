@@ -12,7 +12,7 @@ from server.settings import ServerSettings
 from server.store import open_store
 
 OF_REPLAYS, OF_COMMANDS = 8, 5
-"""Connections beside those of a server's own threads: of its processes that replay; of commands, on all machines."""
+"""Connections beside those of a server's threads: of its processes that replay, and of commands on all machines."""
 
 _STEPS = {
     "swaps": "look again in a minute: sectorwatch models status",

@@ -10,6 +10,7 @@ import msgspec
 from policies.events import instant
 from policies.site.toml_errors import NAME
 from server.analysis.policy_diff import difference
+from server.analysis.renames import Rename, renames
 from server.console.access import Viewer
 from server.console.context import Context
 from server.console.pages import NoQuery, Pages
@@ -54,13 +55,16 @@ class VersionLine(msgspec.Struct, frozen=True):
 
 
 class ChosenVersion(msgspec.Struct, frozen=True):
-    """The version that is shown: its text, and its diff to the file from which it was made."""
+    """The version that is shown: its text, its diff to the file from which it was made, and the sectors that it only
+    renames.
+    """
 
     line: VersionLine
     text: str
     diff: tuple[str, ...]
     can_be_put: bool
     can_be_taken_back: bool
+    renamed: tuple[Rename, ...]
 
 
 class Sectors(msgspec.Struct, frozen=True):
@@ -194,4 +198,5 @@ def _chosen(version: PolicyVersion, file: SiteFile, local: LocalTime) -> ChosenV
         tuple(difference(version.before_text or "", version.text, file.name, f"version {version.number}")),
         can_be_put=version.in_force_at_us is None and version.before_text == file.text,
         can_be_taken_back=file.standing(version) == "in force" and version.before_text is not None,
+        renamed=renames(version.before_text or "", version.text),
     )

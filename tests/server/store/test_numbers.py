@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from sqlalchemy import Connection, event, func, select
 
 from server.domain.announcements import Announcement, Outgoing
 from server.domain.burst import Burst
-from server.store import Store, open_store, outbox
+from server.store import Store, open_store
+from server.store.events import outbox
 from server.store.schema import events as event_rows
 from server.store.schema import outbox as outbox_rows
 from tests.server import databases
@@ -58,40 +60,49 @@ def send(yard: Yard, bursts: Sequence[Burst]) -> None:
 
 
 class Held:
-    """A server whose next turn that writes into `table` stays open, just before its commit, until it is let go."""
+    """A server whose next transaction with a statement stays open until it is let go: just before this statement, or
+    its commit.
+    """
 
-    def __init__(self, store: Store, table: str) -> None:
+    def __init__(self, store: Store, statement: str, at: str) -> None:
         self.is_open = threading.Event()
         self._may_end = threading.Event()
-        self._insert = f"INSERT INTO {table} "
+        self._statement = statement
+        self._at = at
         event.listen(store._engine, "before_cursor_execute", self._note)
-        event.listen(store._engine, "commit", self._wait)
+        event.listen(store._engine, "commit", self._end)
 
     def _note(self, connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith(self._insert):
-            connection.info["writes"] = True
+        if not statement.startswith(self._statement):
+            return
+        connection.info["held"] = True
+        if self._at == "statement":
+            self._wait()
 
-    def _wait(self, connection: Connection) -> None:
-        if connection.info.pop("writes", False):
-            self.is_open.set()
-            assert self._may_end.wait(LONGEST_S)
+    def _end(self, connection: Connection) -> None:
+        if connection.info.pop("held", False):
+            self._wait()
+
+    def _wait(self) -> None:
+        self.is_open.set()
+        assert self._may_end.wait(LONGEST_S)
 
     def let_go(self) -> None:
         self._may_end.set()
 
 
 @contextmanager
-def held_open(yard: Yard, bursts: Sequence[Burst], table: str) -> Iterator[Future[None]]:
-    """A thread that sends bursts, whose first turn that writes into a table stays open inside of the block."""
-    held = Held(yard.store, table)
-    with ThreadPoolExecutor(1) as sender:
-        sent = sender.submit(send, yard, bursts)
+def held_open(store: Store, work: Callable[[], object], statement: str, at: str = "commit") -> Iterator[Future[object]]:
+    """A thread at work on a store, whose first transaction with a statement stays open inside of the block."""
+    held = Held(store, statement, at)
+    with ThreadPoolExecutor(1) as worker:
+        done = worker.submit(work)
         try:
             assert held.is_open.wait(LONGEST_S)
-            yield sent
+            yield done
         finally:
             held.let_go()
-        sent.result(LONGEST_S)
+        done.result(LONGEST_S)
 
 
 def claimed(store: Store, limit: int = 1000) -> list[Outgoing]:
@@ -134,7 +145,7 @@ def test_a_turn_does_not_wait_for_an_open_one_of_another_camera_that_also_is_the
 ) -> None:
     slow, quick = open_yard(), open_yard()
     quick.store.add_channel("phone")
-    with held_open(slow, walked(slow, "gate"), table) as sent:
+    with held_open(slow.store, partial(send, slow, walked(slow, "gate")), f"INSERT INTO {table} ") as sent:
         send(quick, walked(quick, "lane"))
         of_lane = claimed(quick.store)
         assert len(told(of_lane, "lane")) == len(of_lane) > 0
@@ -198,6 +209,17 @@ def test_numbers_that_a_killed_server_did_not_give_are_given_by_the_next(
     assert unnumbered(heir.store) == 0
 
 
+def test_where_the_database_only_reads_the_log_is_read_without_what_has_no_number(
+    open_yard: Callable[[], Yard], postgresql: str
+) -> None:
+    yard = open_yard()
+    send(yard, walked(yard, "gate"))
+    reader = open_store(postgresql + "&options=-c%20default_transaction_read_only%3Don", yard.clock)
+    assert (reader.last_seq(), reader.events(after_seq=0)) == (0, [])
+    assert len(reader.events()) == yard.store.last_seq() == reader.last_seq() > 0
+    reader.close()
+
+
 def test_corrections_and_withdrawals_of_events_without_a_number_are_announced_as_on_sqlite(
     open_yard: Callable[[], Yard], new_sqlite: Callable[[], str]
 ) -> None:
@@ -218,8 +240,9 @@ def test_corrections_and_withdrawals_of_events_without_a_number_are_announced_as
     assert {each for each in linked.values() if each is not None} < linked.keys()
 
 
+@pytest.mark.parametrize("at", ["statement", "commit"])
 def test_an_event_that_is_being_corrected_and_what_follows_it_of_its_camera_wait_for_the_turn(
-    open_yard: Callable[[], Yard], new_sqlite: Callable[[], str]
+    open_yard: Callable[[], Yard], new_sqlite: Callable[[], str], at: str
 ) -> None:
     slow, quick = open_yard(), open_yard()
     quick.store.add_channel("phone")
@@ -227,7 +250,7 @@ def test_an_event_that_is_being_corrected_and_what_follows_it_of_its_camera_wait
     in_time = [one for one in bursts if one is not bursts[2]]
     send(slow, in_time)
     send(quick, walked(quick, "lane"))
-    with held_open(slow, [bursts[2]], "outbox"):
+    with held_open(slow.store, partial(send, slow, [bursts[2]]), "INSERT INTO outbox ", at):
         got = claimed(quick.store)
         assert 0 < len(told(got, "gate")) < len(told(alone(new_sqlite, slow, in_time)))
         assert told(got, "lane") == told(alone(new_sqlite, quick, walked(quick, "lane")))
@@ -259,17 +282,18 @@ def test_what_was_announced_before_waits_while_its_event_has_no_number(
 def test_events_that_are_deleted_before_they_have_a_number_leave_neither_row_nor_gap(
     open_yard: Callable[[], Yard],
 ) -> None:
-    yard = open_yard()
-    yard.store.add_channel("phone")
-    bursts = walked(yard, "gate", there_and_back, 40)
-    late = bursts[2]
-    send(yard, [*(one for one in bursts if one is not late), late])
-    send(yard, walked(yard, "lane"))
-    yard.store.retention.erase("yard", "gate", START_US - 1, yard.clock() - 1, author="anna")
-    got = claimed(yard.store)
+    slow, quick = open_yard(), open_yard()
+    quick.store.add_channel("phone")
+    bursts = walked(slow, "gate", there_and_back, 40)
+    send(slow, [*(one for one in bursts if one is not bursts[2]), bursts[2]])
+    send(quick, walked(quick, "lane"))
+    erase = partial(slow.store.retention.erase, "yard", "gate", START_US - 1, slow.clock() - 1, author="anna")
+    with held_open(slow.store, erase, "DELETE FROM events ", "statement"):
+        got = claimed(quick.store)
     assert told(got) == told(got, "lane") != []
     assert [each.seq for each in got] == [*range(1, len(got) + 1)]
-    assert yard.store.counts()["outbox"] == 0
+    assert claimed(quick.store) == []
+    assert quick.store.counts()["outbox"] == 0
 
 
 def test_presences_are_right_while_an_event_among_them_has_no_number(
@@ -277,12 +301,11 @@ def test_presences_are_right_while_an_event_among_them_has_no_number(
 ) -> None:
     yard, fresh = open_yard(), open_yard()
     stretch = ("yard", START_US, START_US + 3_600_000_000)
-    bursts = walked(yard, "gate", there_and_back, 40)
-    send(yard, [one for one in bursts if one is not bursts[2]])
+    send(yard, walked(yard, "gate", lambda t: there_and_back(t % 30), 60))
     before = yard.store.stays(*stretch)
     with monkeypatch.context() as patched:
         patched.setattr(outbox, "_number_oldest", lambda _engine: False)
-        yard.pipeline.process(bursts[2])
+        yard.store.set_aside("yard", "gate", START_US, START_US + 30_000_000)
         now = yard.store.stays(*stretch)
         assert now == fresh.store.stays(*stretch) != before
     assert yard.store.stays(*stretch) == fresh.store.stays(*stretch) == now

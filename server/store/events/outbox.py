@@ -15,6 +15,7 @@ own events. So no two wait for each other.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -23,10 +24,13 @@ from typing import NamedTuple
 from sqlalchemy import BigInteger, Connection, Engine, bindparam, delete, func, insert, select, union, update
 
 from server.domain.announcements import Notice, Noticed
+from server.domain.errors import SectorwatchError
 from server.domain.records import What
 from server.store.engine import reading, writing
 from server.store.rows import MODELS_SEPARATOR, Part, noticed
 from server.store.schema import counters, events, notices, outbox, tickets
+
+log = logging.getLogger(__name__)
 
 _AT_ONCE = 500
 _COUNTER = counters.c.name == "outbox"
@@ -150,10 +154,14 @@ def number_committed(engine: Engine) -> None:
     """Replace the tickets that are committed by numbers, in a transaction of its own; those of a camera in order.
 
     Where a turn is about to announce an event again, this event and what came after it of its camera wait for the next
-    call. When no ticket is there, this costs one query of two indices.
+    call; so does all where the database cannot be written, or the user may only read it. When no ticket is there, this
+    costs one query of two indices.
     """
-    while _has_tickets(engine) and _number_oldest(engine):
-        pass
+    try:
+        while _has_tickets(engine) and _number_oldest(engine):
+            pass
+    except SectorwatchError as error:
+        log.info("announcements wait for their numbers", extra={"cause": error.detail})
 
 
 class _Ticket(NamedTuple):

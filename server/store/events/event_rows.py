@@ -7,14 +7,14 @@ deleted, `spell_out` writes what events need of it into them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, Select, null, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, null, or_, select, tuple_, update
 
 from policies.events import Event, microseconds
 from server.domain.errors import DatabaseDamaged, Unknown
@@ -156,6 +156,12 @@ def of_names(site: str | None, camera: str | None, kind: str | None) -> Iterator
         yield (events.c.camera + 0).in_(select(cameras.c.number).where(*names))
     if kind is not None:
         yield is_of_kind(kind)
+
+
+def is_of_cameras(names: Collection[tuple[str, str]]) -> ColumnElement[bool]:
+    """Whether an event is of one of these cameras (site, camera), without an index of events."""
+    mine = tuple_(cameras.c.site, cameras.c.camera).in_(sorted(names))
+    return (events.c.camera + 0).in_(select(cameras.c.number).where(mine))
 
 
 def is_of_kind(kind: str) -> ColumnElement[bool]:

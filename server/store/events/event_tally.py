@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from policies.events import microseconds
 from policies.fold import decode_state
@@ -16,18 +16,19 @@ from server.domain.keeping import DAY_US
 from server.domain.records import Checkpoint
 from server.domain.watching import Stay
 from server.store.compact import Origin, decode_origin, ended_us
-from server.store.event_rows import BARE_COLUMNS, logged, of_names, read_rows
+from server.store.events.event_rows import BARE_COLUMNS, logged, of_names, read_rows
 from server.store.schema import burst_records, cameras, events, origins
 
 _STARTED, _ENDED = "presence_started", "presence_ended"
 _KINDS = (_STARTED, _ENDED)
+_BETWEEN = "\x1f"
+"""Between names in a group; no name contains it."""
 _FIRST_US = burst_records.c.first_at_us
 _HOLDS = events.c.withdrawn_at_us.is_(None)
 _MOST_REMEMBERED = 500_000
 """Events of the stretches whose presences are remembered: some tens of MB."""
 _NEVER_US = 2**63
 _Place = tuple[str, str, str]
-_Presence = tuple[_Place, bool, int, int]
 _Key = tuple[str, str, int, int]
 _T = TypeVar("_T")
 
@@ -94,25 +95,25 @@ class _Lane(NamedTuple):
     stays: tuple[Stay, ...]
 
 
+class _Read(NamedTuple):
+    """Presences as they are read: when some began, and the first end of each that ended."""
+
+    began: set[int]
+    ended: dict[int, int]
+
+
 _NO_PRESENCE = _Lane(frozenset(), {}, ())
 Presences = Mapping[_Place, _Lane]
 """Presences that began in a stretch, by camera, sector and target."""
 
 
-def _with_more(known: Presences, rows: Iterable[_Presence]) -> Presences:
+def _with_more(known: Presences, read: Mapping[_Place, _Read]) -> Presences:
     """What is known with more presences. The first end of a presence counts."""
-    more = dict[_Place, tuple[set[int], dict[int, int]]]()
-    for place, is_end, at_us, end_us in rows:
-        began, ended = more.get(place) or more.setdefault(place, (set(), {}))
-        if is_end:
-            ended.setdefault(at_us, end_us)
-        else:
-            began.add(at_us)
     lanes = dict(known)
-    for place, (began, ended) in more.items():
+    for place, more in read.items():
         before = known.get(place, _NO_PRESENCE)
-        begins = before.began | began
-        ends = ended | dict(before.ended)
+        begins = before.began | more.began
+        ends = more.ended | dict(before.ended)
         lanes[place] = _Lane(begins, ends, tuple(_joined(place, begins, ends)))
     return lanes
 
@@ -158,17 +159,13 @@ def read_stays(
     whole_us = -(-until_us // DAY_US) * DAY_US  # so that a day that goes on is remembered under one name
 
     def more(known: Presences | None, where: ColumnElement[bool]) -> Presences:
-        return _with_more(known or {}, _presences(connection, named, _shared(connection), where))
+        return _with_more(known or {}, _presences(connection, named, where))
 
     begun = remembered.of(connection, (site, "", from_us, whole_us), more)
     for lane in chain(begun.values(), more(None, earlier).values()):
         for stay in lane.stays:
             if stay.from_us < until_us and (stay.until_us is None or stay.until_us > since_us):
                 yield stay
-
-
-def _shared(connection: Connection) -> dict[int, Origin]:
-    return {row.number: decode_origin(row.body) for row in connection.execute(_origins())}
 
 
 Counts = Mapping[_Place, int]
@@ -188,15 +185,15 @@ def read_tally(
 
 def _counted(connection: Connection, known: Counts, where: ColumnElement[bool]) -> Counts:
     """What is known with the events for which this holds."""
-    columns = (events.c.camera, events.c.origin, events.c.kind, events.c.sector, events.c.label)
-    rows = connection.execute(select(*columns, func.count()).where(where).group_by(*columns)).all()
-    shared = {
-        row.number: decode_origin(row.body) for row in connection.execute(select(origins.c.number, origins.c.body))
-    }
+    names = events.c.kind + _BETWEEN + func.coalesce(events.c.sector, "") + _BETWEEN + events.c.label
+    columns = (events.c.camera, events.c.origin)  # few, and `names` as one: most of the time goes into grouping
+    query = select(*columns, names.label("names"), func.count()).where(where).group_by(*columns, "names")
+    rows = connection.execute(query).all()
+    shared = _origins(connection) if rows else {}
     named = {row.number: row.camera for row in connection.execute(select(cameras.c.number, cameras.c.camera))}
     counts = dict(known)
-    for number, origin, kind, sector, label, count in rows:
-        place, target = (sector or "", label) if kind is not None else _of(shared[origin])
+    for number, origin, of_old, count in rows:
+        place, target = _of(shared[origin]) if of_old is None else of_old.split(_BETWEEN)[1:]
         key = (named[number], place, target)
         counts[key] = counts.get(key, 0) + count
     return counts
@@ -207,32 +204,48 @@ def _of(origin: Origin) -> tuple[str, str]:
     return place, origin.label or ""
 
 
-def _origins() -> Select[Any]:
-    return select(origins.c.number, origins.c.body).where(origins.c.kind.in_(_KINDS))
+def _origins(connection: Connection, *kinds: str) -> dict[int, Origin]:
+    """What events of these kinds (none: of all) have in common, by number."""
+    query = select(origins.c.number, origins.c.body)
+    rows = connection.execute(query.where(origins.c.kind.in_(kinds)) if kinds else query)
+    return {row.number: decode_origin(row.body) for row in rows}
 
 
-def _presences(
-    connection: Connection, named: Mapping[int, str], shared: Mapping[int, Origin], where: ColumnElement[bool]
-) -> Iterator[_Presence]:
-    """Of events of presence: camera, sector and target; whether it ends one; begin, and end (or begin again). Events
-    of earlier versions are decoded.
-    """
-    own = (events.c.camera, events.c.origin, events.c.started_at_us, events.c.body)
+def _presences(connection: Connection, named: Mapping[int, str], where: ColumnElement[bool]) -> dict[_Place, _Read]:
+    """The presences of which events tell, by place. Events of earlier versions are decoded."""
+    shared = _origins(connection, *_KINDS)
+    own = (events.c.camera, events.c.origin, events.c.started_at_us, events.c.body, events.c.kind)
+    of_kind = or_(events.c.kind.in_(_KINDS), (events.c.origin + 0).in_(list(shared)))
     mine = (where, (events.c.camera + 0).in_(list(named)), _HOLDS)
-    of_kind = (events.c.origin + 0).in_(list(shared))
+    found: dict[_Place, _Read] = {}
+    lanes: dict[tuple[int, int], _Read] = {}
     ends = {number for number, origin in shared.items() if origin.kind == _ENDED}
-    places = {
-        (camera, number): (name, origin.sector or "", origin.label or "")
-        for camera, name in named.items()
-        for number, origin in shared.items()
-    }
-    new = connection.execute(select(*own).where(*mine, events.c.kind.is_(None), of_kind)).all()
-    for camera, number, started_us, body in new:
-        end_us = ended_us(body, started_us) if number in ends else None
-        yield places[camera, number], number in ends, started_us, started_us if end_us is None else end_us
-    old = select(*BARE_COLUMNS).where(*mine, or_(*(events.c.kind == kind for kind in _KINDS)))
-    for row in read_rows(connection, old):
+    has_old = False
+    for camera, number, started_us, body, kind in connection.execute(select(*own).where(*mine, of_kind)).all():
+        if kind is not None:
+            has_old = True
+            continue
+        lane = lanes.get((camera, number))
+        if lane is None:
+            origin = shared[number]
+            place = (named[camera], origin.sector or "", origin.label or "")
+            lane = lanes[camera, number] = found.setdefault(place, _Read(set(), {}))
+        if number not in ends:
+            lane.began.add(started_us)
+        elif started_us not in lane.ended:
+            end_us = ended_us(body, started_us)
+            lane.ended[started_us] = started_us if end_us is None else end_us
+    if has_old:
+        _add_old(found, connection, and_(*mine, events.c.kind.in_(_KINDS)))
+    return found
+
+
+def _add_old(found: dict[_Place, _Read], connection: Connection, where: ColumnElement[bool]) -> None:
+    for row in read_rows(connection, select(*BARE_COLUMNS).where(where)):
         event = logged(row).event
+        lane = found.setdefault((event.camera, event.sector or "", event.label), _Read(set(), {}))
         begin_us = microseconds(event.started_at)
-        is_end = event.kind == _ENDED
-        yield (event.camera, event.sector or "", event.label), is_end, begin_us, microseconds(event.at)
+        if event.kind == _ENDED:
+            lane.ended.setdefault(begin_us, microseconds(event.at))
+        else:
+            lane.began.add(begin_us)
