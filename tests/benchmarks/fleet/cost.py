@@ -21,6 +21,7 @@ from tests.benchmarks.fleet.cameras import Activity
 from tests.benchmarks.fleet.figures import Figures
 
 _DAY_S = 86_400.0
+_LEAST_RUNS = 4
 _SIZES = (10, 100, 1_000, 10_000)
 SCHEDULES = {
     "10 frames every 10 s": Activity(frames=10, every_s=10.0),
@@ -158,8 +159,11 @@ def main(files: tuple[Path, ...], events: float, model_ms: float, yard_ms: float
     ]
     for database, kept in sorted({(run.database, run.keep_frames) for run in runs}):
         these = [run for run in runs if (run.database, run.keep_frames) == (database, kept)]
-        model = Model.of(these, yard_ms)
         click.echo(f"## {database}, pictures kept: {kept}, {len(these)} runs\n")
+        if len(these) < _LEAST_RUNS:
+            click.echo(f"too few for a model: {_LEAST_RUNS} that differ in frames, events and cameras at least\n")
+            continue
+        model = Model.of(these, yard_ms)
         for line in model.lines(these, yard_ms):
             click.echo(line)
         for name, schedule in SCHEDULES.items():

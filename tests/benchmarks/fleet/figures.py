@@ -71,6 +71,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     waits: dict[str, float]
     post: Spread
     outbox: Spread
+    causes: dict[str, int] = {}
+    """Why bursts had to be sent again: the most frequent causes."""
 
     @property
     def frames(self) -> int:
@@ -114,5 +116,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
         for what, seconds in sorted(self.waits.items(), key=lambda item: -item[1]):
             if seconds / self.seconds > _LEAST_SHOWN:
                 yield f"  waits in PostgreSQL: {1000 * seconds / bursts:.2f} ms a burst of {what}"
+        for cause, count in self.causes.items():
+            yield f"  sent again {count} times: {cause}"
         yield f"  POST: {self.post}"
         yield f"  from the answer to the log: {self.outbox}; {self.undelivered} events not yet there at the end"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.benchmarks.processes import Hosted
 _LOOKED_EVERY_S = 0.05
 _DELIVERED_WITHIN_S = 60.0
 _IDLE_S = 10.0
+_SHOWN = 200
 _SETTLED_EVERY_S, _SETTLED_WITHIN_S = 1.0, 60.0
 _QUIET = 0.08
 """Of a core: a server that does no more has done what bursts have left."""
@@ -165,6 +167,7 @@ def run(plan: Plan, places: Sequence[CameraPlace], url: str, folder: Path) -> Fi
         transactions=end.waits.count - begin.waits.count,
         waits={what: seconds - begin.database_waits.get(what, 0.0) for what, seconds in end.database_waits.items()},
         post=Spread.of([each.took_s for each in sent]),
+        causes=dict(Counter(cause[:_SHOWN] for cause in cameras.refused).most_common(3)),
         outbox=Spread.of([max(0.0, left_at[event] - at_s) for event, at_s in events.items() if event in left_at]),
     )
 

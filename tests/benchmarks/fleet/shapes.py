@@ -52,7 +52,7 @@ def _works(table: str, engine: Engine, begin_us: int, lasts_us: int) -> dict[str
     with engine.connect() as connection:
         there = connection.execute(text("SELECT count(*) FROM burst_records")).scalar_one()
         every_nth = text(f"SELECT {_COLUMNS} FROM burst_records WHERE number % :nth = 0 LIMIT {_TRIED}")
-        some = connection.execute(every_nth, {"nth": max(1, there // _TRIED)}).all()
+        some = connection.execute(every_nth, {"nth": max(1, there // _TRIED - 1)}).all()
         oldest = text(
             f"SELECT number FROM burst_records WHERE first_at_us < :until_us "
             f"ORDER BY camera, first_at_us LIMIT {_DELETED}"

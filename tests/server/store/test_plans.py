@@ -69,7 +69,7 @@ def test_the_heads_of_cameras_are_folded_again_only_after_another_burst(yard: Ya
     assert [step for step in steps if step.startswith(("SCAN", "SEARCH"))] == [
         "SCAN camera_states USING INDEX sqlite_autoindex_camera_states_1",
         "SEARCH cameras USING INDEX sqlite_autoindex_cameras_1 (site=? AND camera=?) LEFT-JOIN",
-        "SEARCH burst_records USING INDEX ix_burst_records_camera (camera=? AND first_at_us>?) LEFT-JOIN",
+        *["SEARCH burst_records USING INDEX ix_burst_records_camera (camera=? AND first_at_us>?)"] * 3,
     ]
     yard.pipeline.process(quiet[2])
     (second,) = yard.store.cameras()
@@ -117,7 +117,7 @@ def test_the_heads_of_cameras_are_folded_again_only_after_another_burst(yard: Ya
         ),
         (
             lambda store: store.heartbeats.activities(),
-            "burst_records_1 USING INDEX ix_burst_records_camera (camera=? AND first_at_us<?)",
+            "burst_records USING INDEX ix_burst_records_camera (camera=? AND first_at_us<?)",
         ),
         (
             lambda store: store.events(0, START_US, "yard", "gate", withdrawn=True),
