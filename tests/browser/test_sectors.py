@@ -99,7 +99,6 @@ def test_a_sector_gets_another_name_and_the_preview_says_what_keeps_the_old_one(
     page.get_by_label("Name of table").press("Enter")
     assert sent(page) == '{"sectors":{},"lines":{},"ignored":{},"renamed":{"table":"patio"}}'
     expect(page.locator("#preview")).to_contain_text("sector table is renamed patio", timeout=60_000)
-    expect(page.locator("#preview tr", has_text="patio (was table)")).to_be_visible(timeout=60_000)
     page.get_by_role("button", name="Save as a proposal").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("proposed")
     expect(page.locator("pre").first).to_contain_text("+[cameras.gate.sectors.patio]")
