@@ -13,8 +13,8 @@ import pickle
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -133,7 +133,9 @@ class Cluster:
         if time.monotonic() > self._sweep_at_s and not lost:
             self._sweep_at_s = time.monotonic() + _SWEEP_AGAIN_S
             reach(self._settings.ray_address)  # else a call would hang
-            self._sweep()
+            with self._unless_changing() as may_sweep:
+                if may_sweep:
+                    self._sweep()
             self._sweep_at_s = time.monotonic() + _SWEEP_S
 
     def leave(self) -> None:
@@ -238,6 +240,16 @@ class Cluster:
             raise RetryLater(f"{fault}; {self._wanted()}")
         raise ConfigurationError(f"{fault}; {self._wanted()}")
 
+    @contextmanager
+    def _unless_changing(self) -> Iterator[bool]:
+        """False while a swap waits for room, which may take minutes: reports are asked for meanwhile."""
+        is_free = self._changing.acquire(blocking=False)
+        try:
+            yield is_free
+        finally:
+            if is_free:
+                self._changing.release()
+
     def _lost(self, name: str) -> str | None:
         """Ask for reports, and note them; why there are none."""
         ensemble = self._held.get(name)
@@ -267,23 +279,23 @@ class Cluster:
             if ensemble is not None and (seen is None or seen.status not in ("RUNNING", "DEPLOYING", "UNHEALTHY")):
                 log.warning("the ensemble is deployed again", extra={"cause": self._fault(name, seen)})
                 assert isinstance(ensemble.replicas, Application)
-                with self._changing:
-                    ensemble.replicas.deploy()
+                with self._unless_changing() as may_deploy:
+                    if may_deploy:
+                        ensemble.replicas.deploy()
 
     def _sweep(self) -> None:
         """Delete the applications that no server has asked for a while."""
-        with self._changing:
-            for name, seen in self._applications().items():
-                if not name.startswith(PREFIX) or name in self._held or seen.status == "DEPLOYING":
-                    continue
-                try:
-                    unused_s = Application(name, self._link, lambda: None).unused_s()
-                except (Lost, TimeoutError):
-                    continue  # it starts, or ends
-                if unused_s > (_OURS_UNUSED_S if name in self._ours else _UNUSED_S):
-                    log.info("unused ensemble deleted from Ray", extra={"application": name})
-                    self._link.call("delete", name, within_s=_SEEN_S)
-                    self._ours.discard(name)
+        for name, seen in self._applications().items():
+            if not name.startswith(PREFIX) or name in self._held or seen.status == "DEPLOYING":
+                continue
+            try:
+                unused_s = Application(name, self._link, lambda: None).unused_s()
+            except (Lost, TimeoutError):
+                continue  # it starts, or ends
+            if unused_s > (_OURS_UNUSED_S if name in self._ours else _UNUSED_S):
+                log.info("unused ensemble deleted from Ray", extra={"application": name})
+                self._link.call("delete", name, within_s=_SEEN_S)
+                self._ours.discard(name)
 
     def _terms_digest(self, *, insists: bool) -> str:
         """Of all that makes an application what it is: code and settings."""

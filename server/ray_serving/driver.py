@@ -41,6 +41,7 @@ class Driver:
 
     def __init__(self) -> None:
         self._handles: dict[str, Any] = {}
+        self._hanging: set[str] = set()
 
     def connect(self, address: str) -> None:
         """Raises RetryLater when the cluster lets nobody in, ConfigurationError when it cannot be used."""
@@ -105,9 +106,12 @@ class Driver:
         """The reply of one replica. Raises Lost, TimeoutError, and RetryLater when too many requests wait."""
         try:
             response = self._handle(name).answer.remote(packed)
+        except (TimeoutError, RayError, RayServeException) as error:
+            raise Lost(one_line(error)) from error
+        try:
             answer: bytes = response.result(timeout_s=within_s)
         except TimeoutError:
-            self._handles.pop(name, None)  # now and then one hangs (ray-project/ray#55142)
+            self._hanging.add(name)
             response.cancel()
             raise
         except BackPressureError as error:
@@ -118,6 +122,9 @@ class Driver:
 
     def each(self, name: str, method: str, given: Sequence[str], within_s: float) -> list[Any]:
         """What each replica returns, of those that do. Raises Lost where none does."""
+        if name in self._hanging:  # now and then a handle hangs (ray-project/ray#55142)
+            self._hanging.discard(name)
+            self._handles.pop(name, None)
         try:
             came = self._handle(name).broadcast(method, *given).results(timeout_s=within_s, return_exceptions=True)
         except (TimeoutError, RayError, RayServeException) as error:

@@ -11,10 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from policies.observation import EnsembleInfo
 from server.domain.ensemble_protocol import Ensemble
@@ -26,8 +23,9 @@ from server.serving.answering import Engine, Handle
 from server.serving.loading import Load, Loaded
 from server.serving.membership import Membership, OnReplica
 from server.serving.notices import GoldenCheck, NoticeQueue
-from server.serving.swap import Comparison, OneSwap, Swap, Watched, run_shadow
-from server.store.outbox import Notices
+from server.serving.served import InService, Served, described
+from server.serving.swap import OneSwap, Swap, Watched, run_shadow
+from server.store.events.outbox import Notices
 
 log = logging.getLogger(__name__)
 
@@ -35,33 +33,6 @@ UNAPPROVED_RETRY_S = 60
 LOADING_RETRY_S = 5
 RETRY_S = 60.0
 """After which a server tries again to serve what it could not."""
-
-
-class InService(msgspec.Struct, frozen=True):
-    """An ensemble's digest and models. `instead_of` is the digest before a swap, `compared` the result of its
-    shadow, `others` what the other replicas serve.
-    """
-
-    ensemble: str
-    models: tuple[str, ...]
-    instead_of: str | None = None
-    compared: Comparison | None = None
-    others: tuple[OnReplica, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """An ensemble with all that answers by it."""
-
-    loaded: Loaded[Any]
-    handle: Handle
-    watched: Watched
-    ensemble: Ensemble
-    pipeline: Pipeline
-
-    @property
-    def digest(self) -> str:
-        return self.handle.ensemble_info.ensemble
 
 
 class Service:
@@ -266,7 +237,7 @@ class Service:
 
     def in_service(self) -> tuple[InService | None, InService | None]:
         """The ensemble in service, and the one a rollback would serve."""
-        return _described(self._served), _described(self._before)
+        return described(self._served), described(self._before)
 
     def _unready(self) -> str | None:
         """Why this server answers nothing; None: it does."""
@@ -401,10 +372,6 @@ class Service:
             extra={"ensemble": served.digest, "before": last.ensemble, "models_before": ",".join(last.models)},
         )
         return f", instead of {last.ensemble} before the restart"
-
-
-def _described(served: Served | None) -> InService | None:
-    return None if served is None else InService(served.digest, served.loaded.models)
 
 
 def _line(error: Exception) -> str:

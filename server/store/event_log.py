@@ -12,9 +12,9 @@ from server.domain.records import Checkpoint, LoggedEvent
 from server.domain.times.clock import Clock
 from server.domain.watching import Departure, Stay
 from server.store.care.derived import mending
-from server.store.departures import read_departures
 from server.store.engine import reading
-from server.store.event_rows import (
+from server.store.events.departures import read_departures
+from server.store.events.event_rows import (
     BARE_COLUMNS,
     EVENT_COLUMNS,
     IN_ORDER,
@@ -25,8 +25,8 @@ from server.store.event_rows import (
     of_names,
     read_rows,
 )
-from server.store.event_tally import Counts, Presences, Remembered, read_stays, read_tally
-from server.store.outbox import last_seq, number_committed, numbered
+from server.store.events.event_tally import Counts, Presences, Remembered, read_stays, read_tally
+from server.store.events.outbox import last_seq, numbered
 from server.store.rows import Part, Versions, read_checkpoints
 from server.store.schema import cameras, events
 
@@ -78,7 +78,6 @@ class EventLog(Part):
         query = select(*EVENT_COLUMNS).where(*filters).limit(limit)
         if after_seq is not None:
             query = query.where(*_following(after_seq, since_us)).order_by(events.c.seq)
-            number_committed(self._engine)
             return [logged(row) for row in self._read(query)]
         query = query if withdrawn else query.where(events.c.withdrawn_at_us.is_(None))
         return in_order(self._read(query.order_by(*IN_ORDER)))
@@ -127,7 +126,7 @@ class EventLog(Part):
         return [logged(row) for row in self._read(query.order_by(*order).limit(limit))]
 
     def _read(self, query: Select[Any]) -> list[Row[*tuple[Any, ...]]]:
-        with reading(self._engine) as connection:
+        with numbered(self._engine) as connection:
             return list(read_rows(connection, query))
 
     def stays(self, site: str, since_us: int, until_us: int) -> list[Stay]:
@@ -190,7 +189,6 @@ class EventLog(Part):
 
     def announced(self, sites: Collection[str] | None, after_seq: int, limit: int) -> list[LoggedEvent]:
         """The newest announcements after `after_seq` of events of these sites (None: of all), in order of `seq`."""
-        number_committed(self._engine)
         query = select(*BARE_COLUMNS).where(events.c.seq > after_seq)
         if sites is not None:
             query = query.where((events.c.camera + 0).in_(select(cameras.c.number).where(cameras.c.site.in_(sites))))

@@ -15,8 +15,8 @@ from server.domain.watching import CameraStretch, Neighbours, Watching
 from server.store.bursts import Looks, find_bursts, longest_us, meeting, newest_burst, read_facts, read_neighbours
 from server.store.compact import EventId
 from server.store.engine import reading
-from server.store.event_rows import BARE_COLUMNS, EVENT_COLUMNS, is_row_intact, logged, read_rows
-from server.store.outbox import numbered
+from server.store.events.event_rows import BARE_COLUMNS, EVENT_COLUMNS, is_row_intact, logged, read_rows
+from server.store.events.outbox import numbered
 from server.store.rows import Part, Versions, begins_with, readable_state, stored_text
 from server.store.schema import (
     annotation_rows,

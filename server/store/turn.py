@@ -37,7 +37,7 @@ from server.store.bursts import (
 )
 from server.store.care.revival import revive
 from server.store.engine import also_lock
-from server.store.log import rewrite_log
+from server.store.events.rewriting import rewrite_log
 from server.store.people import number_judging
 from server.store.retention import read_gone, refuse_gone
 from server.store.rows import Versions, encoded, insert_once, read_checkpoint, readable_state, stored_text

@@ -1,9 +1,9 @@
-"""Images per second through a replica on a Ray cluster of this machine, against the same engine in this process.
+"""Images per second through the replicas on a Ray cluster of this machine, against the same engine in this process.
 
-    python -m tests.benchmarks.ray_speed --footage vtest.avi [--model nanodet-g ...] [--clients 4] [--seconds 4]
+    python -m tests.benchmarks.ray_speed --footage vtest.avi [--model nanodet-g ...] [--replicas 2] [--clients 4]
 
-Both have one worker for each processor. They take turns, so that both see the same machine; the ratio is of each pair
-of turns.
+Both have one worker for each processor, which the replicas share out among them. They take turns, so that both see the
+same machine; the ratio is of each pair of turns.
 """
 
 from __future__ import annotations
@@ -40,12 +40,20 @@ from tests.server.ray_serving.clusters import cluster, loaded
 )
 @click.option("--model", "models", multiple=True, default=["nanodet-g", "frame-change"])
 @click.option("--size", type=click.Choice(list(SIZES)), default="768x576")
+@click.option("--replicas", default=1)
 @click.option("--burst", "length", default=8, help="Frames in a burst.")
 @click.option("--clients", default=4)
 @click.option("--seconds", default=4.0, help="For each turn.")
 @click.option("--rounds", default=4)
 def main(
-    footage: Path, models: tuple[str, ...], size: str, length: int, clients: int, seconds: float, rounds: int
+    footage: Path,
+    models: tuple[str, ...],
+    size: str,
+    replicas: int,
+    length: int,
+    clients: int,
+    seconds: float,
+    rounds: int,
 ) -> None:
     """Measure, and print."""
     end_on_sigterm()
@@ -54,9 +62,10 @@ def main(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         nodes = stack.enter_context(cluster(processors()))
         local = stack.enter_context(_handle(folder / "local", models))
-        ray = stack.enter_context(
-            _handle(folder / "ray", models, ensemble="ray", ray_address=nodes.address, ray_cpus=float(processors()))
-        )
+        began = time.monotonic()
+        on_ray = {"ray_address": nodes.address, "ray_min_replicas": replicas, "ray_cpus": processors() / replicas}
+        ray = stack.enter_context(_handle(folder / "ray", models, ensemble="ray", **on_ray))
+        click.echo(f"{replicas} replicas ready after {time.monotonic() - began:.0f} s")
         assert ray.answer(bursts[0]) == local.answer(bursts[0]), "the answers differ"
         pairs = [tuple(_speed(handle, bursts, clients, seconds) for handle in (local, ray)) for _ in range(rounds)]
     for here, there in pairs:

@@ -27,7 +27,8 @@ import click
 from sqlalchemy import Connection, event, text
 
 from server.domain.burst import Burst
-from server.store import Store, open_store, outbox
+from server.store import Store, open_store
+from server.store.events import outbox
 from tests.server import databases
 from tests.server.scenes import START_US, Yard, burst
 from tests.stand_ins import ManualClock

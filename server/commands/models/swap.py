@@ -14,7 +14,7 @@ import requests
 from server.commands.options import aligned, config_option, current_store, echo_lines, store_options, utc
 from server.domain.errors import ConfigurationError, Conflict
 from server.domain.fleet import MISMATCHED, state_of
-from server.serving.service import InService
+from server.serving.served import InService
 from server.serving.swap import Comparison, Rollback, Swap
 from server.settings import ServerSettings, load_settings
 from server.web.control import address_in

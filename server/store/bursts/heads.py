@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, and_, delete, func, insert, select, update
 
 from policies.fold import encode_state
 from server.domain.errors import Unknown
@@ -77,38 +77,39 @@ def fold_start(connection: Connection, site: str, camera: str, at_us: int) -> Ch
     return stored if is_near else Checkpoint(at_us - WARM_UP_US, None)
 
 
-def _heads(connection: Connection) -> Select[Any]:
+def _heads(connection: Connection, site: str | None) -> Select[Any]:
     """Each stored state with the bursts after it: how many, the number of the last that was accepted, and when they
-    end.
+    end. Of each camera by itself: PostgreSQL would join the states with all bursts there are.
     """
     head = camera_states.c
     columns = [stored_text(connection, head.state) if name == "state" else head[name] for name in CameraHead.__slots__]
-    return (
-        select(*columns, func.count(burst_records.c.number), func.max(burst_records.c.number), func.max(record_end_us))
-        .join(cameras, and_(cameras.c.site == head.site, cameras.c.camera == head.camera), isouter=True)
-        .join(
-            burst_records,
-            and_(
-                burst_records.c.camera == cameras.c.number,
-                burst_records.c.is_held == 0,
-                burst_records.c.first_at_us > head.last_at_us - cameras.c.longest_us,
-                record_end_us > head.last_at_us,
-            ),
-            isouter=True,
+
+    def of_later(what: ColumnElement[Any]) -> ScalarSelect[Any]:
+        later = select(what).where(
+            burst_records.c.camera == cameras.c.number,
+            burst_records.c.is_held == 0,
+            burst_records.c.first_at_us > head.last_at_us - cameras.c.longest_us,
+            record_end_us > head.last_at_us,
         )
-        .group_by(*(head[name] for name in CameraHead.__slots__))
+        return later.correlate(camera_states, cameras).scalar_subquery()
+
+    last = func.max(burst_records.c.number + 0)  # of the number alone, PostgreSQL might look through all from the last
+    query = (
+        select(*columns, of_later(func.count()), of_later(last), of_later(func.max(record_end_us)))
+        .join(cameras, and_(cameras.c.site == head.site, cameras.c.camera == head.camera), isouter=True)
         .order_by(head.site, head.camera)
     )
+    return query if site is None else query.where(head.site == site)
 
 
-def read_heads(connection: Connection, versions: Versions) -> list[CameraHead]:
-    """The heads of all cameras, by site and camera. Frames after a stored state are folded again when others follow. A
-    state that cannot be read is folded here, and not stored.
+def read_heads(connection: Connection, versions: Versions, site: str | None = None) -> list[CameraHead]:
+    """The heads of all cameras (of a site), by site and camera. Frames after a stored state are folded again when
+    others follow. A state that cannot be read is folded here, and not stored.
     """
     heads: dict[tuple[str, str], CameraHead] = {}
     behind: dict[tuple[str, str], tuple[CameraHead, int, int, int]] = {}
     readable: list[CameraHead] = []
-    for *row, bursts, number, last_us in connection.execute(_heads(connection)).all():
+    for *row, bursts, number, last_us in connection.execute(_heads(connection, site)).all():
         stored = CameraHead(*row)
         name, follows = (stored.site, stored.camera), (stored, bursts, number, last_us)
         state = readable_state(stored.state, stored.last_at_us)

@@ -11,8 +11,8 @@ from server.domain.errors import DatabaseDamaged
 from server.domain.keeping import Erasure, merged
 from server.domain.times.clock import SECOND_US
 from server.store.engine import reading, writing
-from server.store.event_rows import BARE_COLUMNS, logged, of_camera
-from server.store.outbox import delete_announcements
+from server.store.events.event_rows import BARE_COLUMNS, logged, of_camera
+from server.store.events.outbox import delete_announcements
 from server.store.schema import annotation_rows, dead_letters, events
 
 AT_ONCE = 100

@@ -21,7 +21,7 @@ from server.store.compact import BurstId, EventId
 from server.store.schema.columns import Key, Number, metadata
 
 tickets = Sequence("announcement_tickets", metadata=metadata)
-"""Of announcements, on PostgreSQL alone: see `server.store.outbox`."""
+"""Of announcements, on PostgreSQL alone: see `server.store.events.outbox`."""
 
 outbox = Table(
     "outbox",

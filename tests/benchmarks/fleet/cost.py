@@ -62,7 +62,7 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Model(msgspec.Struct, frozen=True):
-    """CPU in seconds, sizes in bytes, memory in MB. `events`: events of a frame in the busiest and the usual runs."""
+    """CPU in seconds, sizes in bytes, memory in MB. `largest`: cameras of the largest run."""
 
     server_cpu: Parts
     database_cpu: Parts
@@ -70,6 +70,7 @@ class Model(msgspec.Struct, frozen=True):
     log: Parts
     idle_cpu: Standing
     memory: Standing
+    picture_bytes: float
     largest: int
 
     @classmethod
@@ -87,6 +88,7 @@ class Model(msgspec.Struct, frozen=True):
             log=Parts.fitted(runs, [run.log_bytes / run.bursts for run in runs]),
             idle_cpu=Standing.fitted(runs, [part * run.idle_cpu_s for part, run in zip(calm, runs, strict=True)]),
             memory=Standing.fitted(runs, [run.server_mb for run in runs]),
+            picture_bytes=sum(run.image_bytes for run in runs) / sum(run.frames for run in runs),
             largest=max(run.cameras for run in runs),
         )
 
@@ -120,8 +122,8 @@ class Model(msgspec.Struct, frozen=True):
 
     def table(self, schedule: Activity, events: float, model_ms: float) -> Iterator[str]:
         """What fleets of several sizes take. `events`: of a burst of ten frames, in proportion for shorter ones."""
-        yield "| cameras | bursts a second | cores of servers | of database | of models | GB of memory | GB a day, log|"
-        yield "|---|---|---|---|---|---|---|"
+        yield "| cameras | bursts/s | cores: servers | database | models | GB of memory | GB a day | log | Mbit/s |"
+        yield "|---|---|---|---|---|---|---|---|---|"
         each = events * schedule.frames / 10
         for cameras in _SIZES:
             rate = cameras / schedule.every_s
@@ -134,8 +136,9 @@ class Model(msgspec.Struct, frozen=True):
                 f"{rate * self.database_cpu.of(schedule.frames, each):.2f}",
                 f"{rate * schedule.frames * model_ms / 1000:.0f}",
                 f"{(servers * self.memory.server + cameras * self.memory.camera) / 1000:.1f}",
-                f"{rate * _DAY_S * self.grown.of(schedule.frames, each) / 1e9:.1f}, "
+                f"{rate * _DAY_S * self.grown.of(schedule.frames, each) / 1e9:.1f}",
                 f"{rate * _DAY_S * self.log.of(schedule.frames, each) / 1e9:.1f}",
+                f"{rate * schedule.frames * self.picture_bytes * 8 / 1e6:.0f}",
             )
             yield f"| {' | '.join(cells)} |"
 

@@ -39,7 +39,7 @@ class Failure:
 class Camera:
     """Somebody walks through its picture again and again. It sends each burst until it is accepted, in order.
 
-    After a failure it turns to the next address, as a proxy would have it.
+    Each request goes to the next address, as by a proxy that knows nothing of the servers.
     """
 
     number: int
@@ -73,10 +73,10 @@ class Camera:
         raise AssertionError(f"burst {burst} of camera {self.number} was never accepted: {self.failed[-1]}")
 
     def _post(self, parts: Sequence[object]) -> Failure | None:
-        address = self.addresses[(self.number + len(self.failed)) % len(self.addresses)]
+        address = self.addresses[(self.number + len(self.accepted_at_s) + len(self.failed)) % len(self.addresses)]
         try:
             answer = requests.post(f"{address}/v1/bursts", files=parts, timeout=PATIENCE_S)  # type: ignore[arg-type]
-        except requests.ConnectionError as error:
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
             return Failure(0, type(error).__name__)
         if answer.status_code in (200, 201):
             return None
@@ -90,7 +90,7 @@ class Camera:
 class Load:
     """Cameras that send in threads of their own, `bursts` each, or until `done` is set."""
 
-    def __init__(self, addresses: Sequence[str], since_at: datetime, cameras: int, bursts: int) -> None:
+    def __init__(self, addresses: Sequence[str], since_at: datetime, cameras: int, bursts: float) -> None:
         self._changed = threading.Condition()
         self.cameras = [Camera(number, addresses, since_at, self._notify) for number in range(cameras)]
         self.done = threading.Event()
@@ -120,6 +120,11 @@ class Load:
         for thread in self._threads:
             thread.join()
         self._raise()
+
+    def images_a_second(self, seconds: float, until_s: float) -> float:
+        """The speed in the `seconds` before an instant (monotonic)."""
+        accepted = (at_s for camera in self.cameras for at_s in list(camera.accepted_at_s))
+        return FRAMES * sum(until_s - seconds <= at_s < until_s for at_s in accepted) / seconds
 
     @property
     def failed(self) -> list[Failure]:
@@ -171,14 +176,22 @@ class Servers:
     ) -> None:
         self.sent = folder / "sent"
         self.processes: dict[str, Running] = {}
+        self._folder, self._url, self._running, self._image_s = folder, url, running, image_s
         for name in names:
-            arguments = [str(folder / name), url, name, str(self.sent), str(image_s)]
-            self.processes[name] = Running(["tests.server.loss.server", *arguments])
-            running.append(self.processes[name])
-        ports = {name: server.line(r"^port (\d+)")[1] for name, server in self.processes.items()}
+            self._start(name, 0)
+        self._ports = {name: int(server.line(r"^port (\d+)")[1]) for name, server in self.processes.items()}
         for server in self.processes.values():
             server.line("ensemble ready")
-        self.addresses = [f"http://127.0.0.1:{port}" for port in ports.values()]
+        self.addresses = [f"http://127.0.0.1:{port}" for port in self._ports.values()]
+
+    def start_again(self, name: str) -> None:
+        """Start one that was killed, on its port; it may not be ready yet."""
+        self._start(name, self._ports[name])
+
+    def _start(self, name: str, port: int) -> None:
+        arguments = [str(self._folder / name), self._url, name, str(self.sent), str(self._image_s), str(port)]
+        self.processes[name] = Running(["tests.server.loss.server", *arguments])
+        self._running.append(self.processes[name])
 
     @property
     def lines(self) -> list[Line]:

@@ -1,8 +1,9 @@
 """One of several servers on one PostgreSQL, in a process of its own, whose channel writes to a file that all share.
 
-    python -m tests.server.loss.server FOLDER DATABASE_URL NAME FILE [IMAGE_S]
+    python -m tests.server.loss.server FOLDER DATABASE_URL NAME FILE IMAGE_S PORT
 
-Prints `port N`, then what a server logs. Its ensemble takes IMAGE_S for an image. A lease on a channel lasts LEASE_S.
+Listens on PORT (0: any), prints `port N`, then what a server logs. Its ensemble takes IMAGE_S for an image. A lease on
+a channel lasts LEASE_S.
 """
 
 from __future__ import annotations
@@ -10,18 +11,24 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from flask import Flask
 
+from policies.observation import Prediction
 from server.app import create_app
 from server.delivery import sender
 from server.domain.announcements import Announcement, Outgoing
+from server.engine.stages import Answer
 from server.hosting.gunicorn_app import host
+from server.serving.loading import Loaded
 from server.settings import ServerSettings
-from tests.server.ray_serving.bright import load
+from tests.server.ray_serving.bright import Bright
 from tests.server.web_client import SITE
 
 LEASE_S = 3.0
@@ -33,6 +40,23 @@ class Line(msgspec.Struct, frozen=True):
     seq: int
     what: str
     event: str
+
+
+class PacedBright(Bright):
+    """Takes `image_s` for each image."""
+
+    def __init__(self, image_s: float) -> None:
+        super().__init__()
+        self._image_s = image_s
+
+    def infer(self, rows: Sequence[tuple[Prediction, ...]]) -> list[Answer]:
+        threading.Event().wait(self._image_s * len(rows))
+        return super().infer(rows)
+
+
+def load(image_s: float, models: Sequence[str], /) -> Loaded[Any]:
+    """What `create_app` takes as `loading`, with `image_s` bound."""
+    return Loaded(tuple(models), PacedBright(image_s), lambda _answering: None)
 
 
 class SharedFile:
@@ -56,7 +80,7 @@ class SharedFile:
             os.close(handle)
 
 
-def main(folder: Path, url: str, name: str, file: Path, image_s: float) -> None:
+def main(folder: Path, url: str, name: str, file: Path, image_s: float, port: int) -> None:
     sender._LEASE_US = round(LEASE_S * 1_000_000)
     (folder / "sites").mkdir(parents=True, exist_ok=True)
     (folder / "sites" / "north-yard.toml").write_text(SITE, encoding="utf-8")
@@ -64,7 +88,7 @@ def main(folder: Path, url: str, name: str, file: Path, image_s: float) -> None:
     def app(settings: ServerSettings) -> Flask:
         return create_app(settings, channels=[SharedFile(file)], loading=partial(load, image_s))
 
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     sys.stdout.write(f"port {listener.getsockname()[1]}\n")
     sys.stdout.flush()
     settings = ServerSettings(
@@ -83,5 +107,5 @@ def main(folder: Path, url: str, name: str, file: Path, image_s: float) -> None:
 
 
 if __name__ == "__main__":
-    given = dict(enumerate(sys.argv))
-    main(Path(given[1]), given[2], given[3], Path(given[4]), float(given.get(5, "0")))
+    of_server, of_url, of_name, of_file, of_image, of_port = sys.argv[1:]
+    main(Path(of_server), of_url, of_name, Path(of_file), float(of_image), int(of_port))

@@ -83,7 +83,7 @@ def test_one_of_two_servers_is_killed(
     servers, load = loaded
     servers.processes["one"].end()
     load.join()
-    assert {failure.status for failure in load.failed} == {0}
+    assert 0 in {failure.status for failure in load.failed}
     assert_unharmed(tmp_path, durable[1], servers, load, undisturbed)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -12,8 +13,10 @@ import pytest
 
 from policies.site.site_policy import parse_site_policy
 from server.commands.options import local_of
+from server.domain.burst import Burst
 from server.domain.errors import ConfigurationError, DatabaseUnavailable, RetryLater
 from server.domain.policy_versions import PolicyVersion
+from server.domain.records import Entry
 from server.pipeline.chosen_sites import sites_of, texts_of
 from server.pipeline.pipeline import Pipeline
 from server.pipeline.site_imports import PolicyFile, import_policies, remove_policy
@@ -21,6 +24,7 @@ from server.pipeline.site_policies import Standing
 from server.pipeline.stored_sites import StoredSites
 from server.settings import ServerSettings
 from server.store import Store, open_store
+from server.store.turn import Turn
 from tests.server.scenes import YARD, Yard, across
 from tests.stand_ins import Answers, ManualClock
 
@@ -134,6 +138,40 @@ def test_the_log_of_a_changing_policy_equals_the_one_of_a_folder_whose_file_chan
         stored, filed = ([each.event for each in store.events()] for store in (yard.store, other))
     assert len(stored) > 5
     assert stored == filed
+
+
+def test_no_camera_goes_back_to_an_older_version_however_many_judge_and_change_it_at_once(
+    yard: StoredYard, elsewhere: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[str] = []
+    keep = Turn.keep
+
+    def noted(turn: Turn, entry: Entry) -> None:
+        keep(turn, entry)
+        kept.append(entry.policy.digest)  # the camera is locked until its commit
+
+    monkeypatch.setattr(Turn, "keep", noted)
+    another = Pipeline(yard.ensemble, elsewhere, sites_of(DATABASE, elsewhere), clock)
+    servers = ((yard.store, yard.pipeline), (elsewhere, another))
+
+    def changed_and_sent(number: int, burst: Burst) -> None:
+        store, pipeline = servers[number % 2]
+        put(store, f"{YARD}\n[presence]\nclear_s = {5 + number}\n")
+        while True:
+            try:
+                pipeline.process(burst)
+                return
+            except RetryLater:  # it changed five times meanwhile: agents send again
+                continue
+
+    bursts = yard.walked(across, 48)
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(changed_and_sent, *each) for each in enumerate(bursts)]:
+            done.result()
+    versions = {each.digest: each.number for each in yard.store.policy_versions.of_site("yard", 50)}
+    numbers = [versions[each] for each in kept]
+    assert (len(numbers), numbers) == (len(bursts), sorted(numbers))
+    assert len({*numbers}) > 1
 
 
 def test_a_folder_costs_no_question_about_versions(

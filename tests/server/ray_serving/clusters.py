@@ -70,17 +70,13 @@ def cluster(*nodes: float, gpus: float = 0) -> Iterator[Any]:
 
 
 class Head:
-    """The head of a cluster, in processes of its own. It can be killed and started again at its `address`.
+    """The head of a cluster, in processes of its own. It can be killed and started again at its `address`."""
 
-    `is_kept`: what it knows is in a folder, and outlives it.
-    """
-
-    def __init__(self, *, is_kept: bool) -> None:
+    def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
         port, *of_agents = _free_ports(1 + len(_AGENTS))
         self.address = f"127.0.0.1:{port}"
-        kept = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(self._folder / "kept")}
-        self._environment = os.environ | QUIET | QUICK | (kept if is_kept else {})
+        self._environment = os.environ | QUIET | QUICK
         options = {
             "port": port,
             "node-ip-address": "127.0.0.1",

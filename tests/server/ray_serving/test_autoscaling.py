@@ -44,7 +44,7 @@ def test_waiting_frames_start_a_second_replica_which_admits_as_many_again_and_go
                 assert runtime.service.engine is not None
                 return runtime.service.engine.load().queued_images
 
-            wait_until(lambda: not readiness(app), "it is ready")
+            wait_until(lambda: not readiness(app) and runtime.service.engine, "it is ready")
             digest = runtime.service.current().digest
             shelf.write(closed=SILENTLY)
             in_work = [(0, 1)]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from server.domain.errors import ConfigurationError
 from server.ray_serving.replica import Replica
@@ -20,13 +21,12 @@ def test_four_quarters_share_a_gpu_a_fifth_waits_and_the_server_says_so(tmp_path
         with served_by(tmp_path / "server", FolderShelf(tmp_path).load, **settings) as (app, _channel, runtime):
             wait_until(lambda: "4 of 5 replicas" in readiness(app), "four replicas run")
             assert app.test_client().post("/batch").status_code == 503
-            nodes.add_node(num_cpus=1, num_gpus=0.25)
+            nodes.add_node(num_cpus=1, num_gpus=1)
             wait_until(lambda: not readiness(app), "the fifth runs too")
             assert len(runtime.service.current().handle.replicas.reports()) == 5  # type: ignore[attr-defined]
 
 
 def test_the_models_of_a_replica_with_a_gpu_go_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigurationError, match='device = "cuda" needs a CUDA card'):
         Replica({"device": "cuda"}, ("frame-change",), "")

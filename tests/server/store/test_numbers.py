@@ -15,7 +15,8 @@ from sqlalchemy import Connection, event, func, select
 
 from server.domain.announcements import Announcement, Outgoing
 from server.domain.burst import Burst
-from server.store import Store, open_store, outbox
+from server.store import Store, open_store
+from server.store.events import outbox
 from server.store.schema import events as event_rows
 from server.store.schema import outbox as outbox_rows
 from tests.server import databases

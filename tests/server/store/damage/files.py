@@ -17,6 +17,14 @@ def file_of(store: Store) -> Path:
     return Path(store.name.removeprefix("sqlite:///"))
 
 
+def leaves_of(file: Path, table: str) -> list[int]:
+    """The pages of a table or an index that hold its rows or keys."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        query = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY pageno"
+        return [page for (page,) in connection.execute(query, (table,))]
+
+
 def overwrite(file: Path, pages: list[int], filling: bytes = b"\xa5") -> None:
     """Damage these pages: a byte pattern takes the place of all that they hold."""
     with closing(sqlite3.connect(file)) as connection:

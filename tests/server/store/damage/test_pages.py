@@ -15,15 +15,7 @@ from server.domain.burst import Burst
 from server.domain.errors import ConfigurationError, DatabaseDamaged
 from server.store import Store, open_store
 from tests.server.scenes import START_US, Yard, there_and_back
-from tests.server.store.damage.files import file_of, overwrite, told
-
-
-def leaves_of(file: Path, table: str) -> list[int]:
-    """The pages of a table or an index that hold its rows or keys."""
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        query = "SELECT pageno FROM dbstat WHERE name = ? AND pagetype = 'leaf' ORDER BY pageno"
-        return [page for (page,) in connection.execute(query, (table,))]
+from tests.server.store.damage.files import file_of, leaves_of, overwrite, told
 
 
 def lost_page(yard: Yard, table: str, which: int) -> Path:

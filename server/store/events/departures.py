@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 from policies.events import microseconds
 from server.domain.watching import Departure
 from server.store.compact import decode_origin, track_in
-from server.store.event_rows import BARE_COLUMNS, is_of_cameras, is_of_kind, logged, read_rows
+from server.store.events.event_rows import BARE_COLUMNS, is_of_cameras, is_of_kind, logged, read_rows
 from server.store.schema import cameras, events, origins
 
 _LEFT = "left"

@@ -29,8 +29,8 @@ from server.domain.records import What
 from server.domain.times.clock import SECOND_US
 from server.store.bursts import read_facts
 from server.store.engine import reading, writing
-from server.store.event_rows import EVENT_COLUMNS, logged, read_rows
-from server.store.outbox import last_seq, number_committed, numbered
+from server.store.events.event_rows import EVENT_COLUMNS, logged, read_rows
+from server.store.events.outbox import last_seq, number_committed, numbered
 from server.store.people.audit import add_line
 from server.store.rows import Part, Versions, noticed
 from server.store.schema import channels, dead_letters, events, notices, outbox

@@ -12,8 +12,8 @@ from server.domain.errors import Unknown
 from server.domain.records import What
 from server.domain.times.clock import SECOND_US
 from server.store.engine import writing
-from server.store.event_rows import EVENT_COLUMNS, logged, read_rows
-from server.store.outbox import number_committed, numbered
+from server.store.events.event_rows import EVENT_COLUMNS, logged, read_rows
+from server.store.events.outbox import number_committed, numbered
 from server.store.people.audit import add_line
 from server.store.rows import Part, noticed
 from server.store.schema import channels, counters, dead_letters, events, notices

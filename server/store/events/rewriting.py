@@ -19,8 +19,8 @@ from server.domain.keeping import Gone
 from server.domain.matching import fact_of, matched
 from server.domain.records import LateBurst, Settled, What
 from server.store.engine import also_lock, busy_s, leave_to_others, reading, writing
-from server.store.event_rows import EVENT_COLUMNS, EventWriter, burst_of, logged, of_camera, read_rows
-from server.store.outbox import announce
+from server.store.events.event_rows import EVENT_COLUMNS, EventWriter, burst_of, logged, of_camera, read_rows
+from server.store.events.outbox import announce, number_committed
 from server.store.rows import encoded
 from server.store.schema import cameras, events
 
@@ -47,6 +47,7 @@ def pack_events(engine: Engine, is_stopped: Callable[[], bool], wait: Callable[[
     to from being deleted meanwhile.
     """
     count, last = 0, 0
+    number_committed(engine)
     while not is_stopped():
         begun_s = busy_s()
         older = (

@@ -16,7 +16,7 @@ from server.domain.keeping import DAY_US
 from server.domain.records import Checkpoint
 from server.domain.watching import Stay
 from server.store.compact import Origin, decode_origin, ended_us
-from server.store.event_rows import BARE_COLUMNS, logged, of_names, read_rows
+from server.store.events.event_rows import BARE_COLUMNS, logged, of_names, read_rows
 from server.store.schema import burst_records, cameras, events, origins
 
 _STARTED, _ENDED = "presence_started", "presence_ended"
