@@ -269,7 +269,7 @@ document.querySelectorAll("[data-new]").forEach((button) => {
 });
 byId("undo").addEventListener("click", undo);
 
-function field(words, value, store, parent) {
+function field(words, value, store, parent, spoken = words) {
   const made = document.createElement("label");
   made.textContent = `${words} `;
   const input = document.createElement("input");
@@ -277,6 +277,7 @@ function field(words, value, store, parent) {
   input.size = 14;
   input.maxLength = 60;
   input.autocomplete = "off";
+  input.setAttribute("aria-label", spoken);
   input.addEventListener("change", () => { remember(); store(input.value.trim()); changed(); });
   made.append(input);
   parent.append(made);
@@ -293,7 +294,7 @@ function showList() {
     choice.setAttribute("aria-pressed", String(index === chosen));
     choice.addEventListener("click", () => { choose(index); say(""); });
     row.append(choice);
-    if ((shape.isNew && shape.kind !== "mask") || shape.kind === "sector") field("Name", shape.name, (name) => { shape.name = named(shape, name); }, row);
+    if ((shape.isNew && shape.kind !== "mask") || shape.kind === "sector") field("Name", shape.name, (name) => { shape.name = named(shape, name); }, row, `Name of ${shape.name}`);
     if (shape.kind === "line") {
       field("This way", shape.directions[0], (name) => { shape.directions[0] = name; }, row);
       field("Other way", shape.directions[1], (name) => { shape.directions[1] = name; }, row);
