@@ -30,7 +30,7 @@ from tests.benchmarks.fleet.filling import fill
 from tests.benchmarks.fleet.place import prepare
 from tests.benchmarks.fleet.recorded import BURST
 from tests.benchmarks.fleet.running import Plan, run
-from tests.benchmarks.processes import end_on_sigterm
+from tests.benchmarks.serving.processes import end_on_sigterm
 from tests.server import databases
 
 _OPTIONS = (

@@ -24,9 +24,9 @@ from camera_agent.config.settings import ServerSettings
 from camera_agent.spool.entry import SpoolEntry, entry_of_burst
 from camera_agent.uplink.http_client import Accepted, HttpClient, RetryLater
 from camera_agent.wall_clock import WallClock
+from tests.benchmarks.events.scenes import SCENES, Drawn
 from tests.benchmarks.fleet.place import CameraPlace
 from tests.benchmarks.fleet.recorded import BURST, BURSTS, SceneName
-from tests.benchmarks.scenes import SCENES, Drawn
 
 _PICTURES = 10
 _SIZE = (768, 576)

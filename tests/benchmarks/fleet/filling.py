@@ -30,7 +30,7 @@ from server.store.schema import camera_states, cameras, checkpoints, contexts, p
 from tests.benchmarks.fleet.cameras import Activity
 from tests.benchmarks.fleet.place import CameraPlace, policy_text
 from tests.benchmarks.fleet.recorded import recording
-from tests.benchmarks.storage import uuid7
+from tests.benchmarks.past.storage import uuid7
 
 _HALF_HOUR_MS = 1_800_000
 _COPIED = ("id_key", "camera", "context", "first_at_us", "lasts_us", "is_held", "late", "record")

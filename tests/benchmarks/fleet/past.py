@@ -28,7 +28,7 @@ from tests.benchmarks.fleet.filling import fill
 from tests.benchmarks.fleet.place import CameraPlace, prepare
 from tests.benchmarks.fleet.running import Plan, run
 from tests.benchmarks.fleet.shapes import shapes
-from tests.benchmarks.processes import end_on_sigterm
+from tests.benchmarks.serving.processes import end_on_sigterm
 
 _DAY_S = 86_400.0
 _LEAST_CPU_S, _MOST_REPEATED = 0.3, 20

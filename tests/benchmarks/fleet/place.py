@@ -15,7 +15,7 @@ from server.store import open_store
 from server.store.engine import writing
 from server.store.schema import tokens
 from server.web.auth import new_token
-from tests.benchmarks.replay import site
+from tests.benchmarks.past.replay import site
 
 CAMERAS_OF_SITE = 20
 _NAMED = 'site = "pets"'

@@ -18,7 +18,7 @@ from tests.benchmarks.fleet.figures import Figures, Spread
 from tests.benchmarks.fleet.place import CameraPlace
 from tests.benchmarks.fleet.server import Waits
 from tests.benchmarks.fleet.yardstick import Yardstick
-from tests.benchmarks.processes import Hosted
+from tests.benchmarks.serving.processes import Hosted
 
 _LOOKED_EVERY_S = 0.05
 _DELIVERED_WITHIN_S = 60.0

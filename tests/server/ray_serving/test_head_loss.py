@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-from tests.benchmarks.ray_node_loss import Camera, log_of, undisturbed_log
+from tests.benchmarks.serving.ray_node_loss import Camera, log_of, undisturbed_log
 from tests.server.ray_serving.bright import load
 from tests.server.ray_serving.clusters import Head, readiness, served_by, wait_until
 from tests.server.swaps import Doing

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.benchmarks.ray_node_loss import BACK_WITHIN_S, lose_a_node
+from tests.benchmarks.serving.ray_node_loss import BACK_WITHIN_S, lose_a_node
 
 
 def test_a_node_that_dies_costs_no_burst_changes_no_event_and_is_replaced_soon(tmp_path: Path) -> None:
