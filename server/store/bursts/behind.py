@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import groupby
 from typing import NamedTuple
 
-from sqlalchemy import Connection, and_, select, tuple_
+from sqlalchemy import Connection, and_, false, or_, select, tuple_
 
 from server.domain.errors import Unknown
 from server.domain.records import CameraHead, Recorded
 from server.store.bursts.old_form import has_any_old_frames
-from server.store.bursts.records import AT_ONCE, RECORDS, Record, RecordReader, record_end_us
+from server.store.bursts.records import RECORDS, Record, RecordReader, record_end_us
 from server.store.rows import Versions
 from server.store.schema import burst_records, camera_states, cameras, removals
 
 _Name = tuple[str, str]
+_AT_ONCE = 200
+"""Cameras in one statement."""
 
 
 class Behind(NamedTuple):
@@ -38,10 +40,10 @@ def frames_behind(connection: Connection, versions: Versions, stored: Sequence[C
         return {}
     states = {(head.site, head.camera): head for head in stored}
     found: dict[_Name, Behind] = {}
-    for at in range(0, len(stored), AT_ONCE):
-        names = list(states)[at : at + AT_ONCE]
+    for at in range(0, len(stored), _AT_ONCE):
+        names = list(states)[at : at + _AT_ONCE]
         removed = _removed(connection, names)
-        rows = list(_rows(connection, names))
+        rows = _rows(connection, [states[name] for name in names])
         reader = RecordReader(connection, versions)
         reader.prepare({row.context for _, row in rows})
         for name, group in groupby(rows, key=lambda each: each[0]):
@@ -63,26 +65,26 @@ def _behind(reader: RecordReader, stored: CameraHead, rows: Iterable[Record]) ->
     return Behind(frames, received_at_us)
 
 
-def _rows(connection: Connection, names: Sequence[_Name]) -> Iterator[tuple[_Name, Record]]:
-    """The bursts in the fold that end after the stored states of these cameras, camera by camera."""
-    head = camera_states.c
-    query = (
-        select(head.site, head.camera, *RECORDS.selected_columns)
-        .join(cameras, and_(cameras.c.site == head.site, cameras.c.camera == head.camera))
-        .join(
-            burst_records,
-            and_(
-                burst_records.c.camera == cameras.c.number,
-                burst_records.c.is_held == 0,
-                burst_records.c.first_at_us > head.last_at_us - cameras.c.longest_us,
-                record_end_us > head.last_at_us,
-            ),
+def _rows(connection: Connection, stored: Sequence[CameraHead]) -> list[tuple[_Name, Record]]:
+    """The bursts in the fold that end after these states, camera by camera.
+
+    The instants stand in the statement: PostgreSQL would join the states with all bursts there are.
+    """
+    last_us = {(head.site, head.camera): head.last_at_us for head in stored}
+    mine = tuple_(cameras.c.site, cameras.c.camera).in_(list(last_us))
+    found = connection.execute(select(cameras).where(mine)).all()
+    names = {row.number: (row.site, row.camera) for row in found}
+    later = [
+        and_(
+            burst_records.c.camera == row.number,
+            burst_records.c.first_at_us > last_us[row.site, row.camera] - row.longest_us,
+            record_end_us > last_us[row.site, row.camera],
         )
-        .where(tuple_(head.site, head.camera).in_(names))
-        .order_by(head.site, head.camera, burst_records.c.first_at_us)
-    )
-    for site, camera, *row in connection.execute(query).all():
-        yield (site, camera), Record._make(row)
+        for row in found
+    ]
+    query = RECORDS.add_columns(burst_records.c.camera).where(burst_records.c.is_held == 0, or_(false(), *later))
+    rows = connection.execute(query.order_by(burst_records.c.camera, burst_records.c.first_at_us)).all()
+    return [(names[number], Record._make(row)) for *row, number in rows]
 
 
 def _removed(connection: Connection, names: Sequence[_Name]) -> set[_Name]:
