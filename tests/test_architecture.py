@@ -107,7 +107,6 @@ BREACHES = {
         "import server.store.people.users",
     ),
     "argon2 has one door": ("server/store/people/users.py", "import argon2"),
-    "the stored events are built in layers": ("server/store/events/outbox.py", "import server.store.events.rewriting"),
     "the stored bursts are built in layers, behind one interface": (
         "server/store/bursts/packing.py",
         "import server.store.bursts.keeping",
