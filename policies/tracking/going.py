@@ -24,14 +24,12 @@ LEAST_GONE = 1.5
 """Of its size, the geometric mean of its box's sides."""
 LEAST_GONE_OF_FRAME = 0.05
 """In frame heights."""
-LEAST_GONE_IN_VIEW = 0.2
-"""The same of what was not seen to come in."""
 STRAIGHT = 0.9
 """How far it has gone, of the way that it took."""
-STRAIGHT_IN_VIEW = 0.95
-"""The same of what was not seen to come in: an insect that crawls over the lens turns sooner."""
 FAR, STRAIGHT_FAR = 1.5, 0.8
-"""So many times as far, the way may have been less straight."""
+"""So many times as far as LEAST_GONE, the way may have been less straight."""
+LEAST_GONE_IN_VIEW, STRAIGHT_IN_VIEW, FAR_IN_VIEW = 0.2, 0.95, 0.5
+"""The same of what was not seen to come in, distances in frame heights: an insect crawls straight for a while."""
 AHEAD, AHEAD_S = 1.5, 1.5
 """A thing that was lost while it moved is found again as another one by so many of its sizes ahead, so long before."""
 BESIDE, ALIKE = 1.3, 0.3
@@ -67,8 +65,8 @@ def goes_somewhere(frame: Frame, course: Course | UnsetType, box: Box | None) ->
     gone = math.hypot(course.last_x - course.x, course.last_y - course.y)
     near = max(LEAST_GONE * math.sqrt(wide * high), LEAST_GONE_OF_FRAME)
     came_in = _began_at_edge(course, wide, high, frame.aspect)
-    least = near if came_in else max(near, LEAST_GONE_IN_VIEW)
-    straight = STRAIGHT_FAR if gone >= FAR * least else STRAIGHT if came_in else STRAIGHT_IN_VIEW
+    least, far = (near, FAR * near) if came_in else (max(near, LEAST_GONE_IN_VIEW), max(FAR * near, FAR_IN_VIEW))
+    straight = STRAIGHT_FAR if gone >= far else STRAIGHT if came_in else STRAIGHT_IN_VIEW
     if gone < least or gone < straight * course.way:
         return False
     return gone >= near * times_as_far(frame.places, frame.at_us, course.x / frame.aspect, course.y)

@@ -149,7 +149,7 @@ def test_an_insect_that_turns_again_and_again_is_no_thing() -> None:
     assert kinds(story(crawling, 30)) == []
 
 
-@pytest.mark.parametrize(("legs", "expected"), [(3, False), (8, False), (13, True)])
+@pytest.mark.parametrize(("legs", "expected"), [(3, False), (13, False), (18, True)])
 def test_what_turns_before_it_has_gone_far_is_no_thing_yet(legs: int, expected: bool) -> None:
     def crawling(at_s: float) -> list[Prediction]:
         leg, part = divmod(round(at_s * 5), 3)
