@@ -40,7 +40,7 @@ SUBCOMMANDS = {
     "tune": "Find the policy that keeps the true events and drops the rest.",
     "nuisances": "Find what is seen weakly again and again, and propose to suppress it.",
     "validate": "Check files before they are used, with the line of each fault.",
-    "policy": "Propose a changed site policy, put it in force, take it back.",
+    "policy": "Propose a changed site policy, put it in force, take it back; import and export policies.",
     "late": "Show bursts that came too late, fold them in, or take others out.",
     "doctor": "Check that everything a server needs is here.",
     "frames": "Show which pictures are kept, and export those of an event.",

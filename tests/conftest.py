@@ -14,7 +14,7 @@ from hypothesis import Phase, settings
 
 from server.catalogue import cache_dir as user_cache_dir
 from server.catalogue import card_named, locate
-from tests.benchmarks.footage import sampled_jpegs
+from tests.benchmarks.events.footage import sampled_jpegs
 
 # The gate must give the same answer every time: examples are drawn from the test itself, not from chance.
 settings.register_profile(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from policies.calibration import fault_of
-from tests.benchmarks.calibrate import Thing, fit, isotonic
+from tests.benchmarks.events.calibrate import Thing, fit, isotonic
 
 
 def test_the_shares_of_a_table_are_those_of_the_sightings_and_never_fall() -> None:

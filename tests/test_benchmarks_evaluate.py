@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.benchmarks.evaluate import Scorer, main, row_of
+from tests.benchmarks.events.evaluate import Scorer, main, row_of
 
 
 @pytest.fixture

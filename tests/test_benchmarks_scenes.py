@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.benchmarks.scenes import SCENES, Drawn, PixelBox
+from tests.benchmarks.events.scenes import SCENES, Drawn, PixelBox
 
 
 def boxes_at(drawn: Drawn, index: int) -> list[PixelBox]:

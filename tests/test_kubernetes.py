@@ -12,8 +12,10 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from policies.site.site_policy import parse_site_policy
+from server.__main__ import command
 from server.pipeline.site_policies import Sites
 from server.settings import ServerSettings, described, load_settings
 from tests.documentation import ROOT
@@ -99,17 +101,42 @@ def test_the_settings_and_sites_are_those_that_the_server_reads(build: str, tmp_
     maps = {m["metadata"]["name"].rpartition("-")[0]: m["data"] for m in built(build) if m["kind"] == "ConfigMap"}
     file = tmp_path / "server.toml"
     file.write_text(maps["sectorwatch-settings"]["server.toml"])
-    load_settings(file, remembered=False)
+    assert load_settings(file, remembered=False).sites == "database"
     for name, text in maps["sectorwatch-sites"].items():
         assert parse_site_policy(text).site == name.removesuffix(".toml")
 
 
-def test_the_server_reads_sites_as_a_pod_sees_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("build", BUILDS)
+def test_a_pod_makes_the_tables_and_imports_its_sites_and_the_server_has_no_folder_of_them(
+    build: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [deployment] = [pod for pod in pods(build) if any(each["name"] == "server" for each in pod["spec"]["containers"])]
+    steps = [each for each in deployment["spec"]["initContainers"] if each["name"] in ("schema", "sites")]
+    maps = {m["metadata"]["name"].rpartition("-")[0]: m["data"] for m in built(build) if m["kind"] == "ConfigMap"}
+    (tmp_path / "server.toml").write_text(maps["sectorwatch-settings"]["server.toml"])
+    monkeypatch.setenv("SECTORWATCH_CONFIG", str(tmp_path / "server.toml"))
+    monkeypatch.setenv("SECTORWATCH_DATA_DIR", str(tmp_path))
+    mount_configmap(tmp_path / "mounted", maps["sectorwatch-sites"])
+    for step in steps:
+        arguments = [each.replace("/etc/sectorwatch/sites", str(tmp_path / "mounted")) for each in step["args"]]
+        done = CliRunner().invoke(command, arguments)
+        assert done.exit_code == 0, done.output
+    assert done.stdout == "north-yard: version 1 is in force\n"
+    mounting = [each["name"] for each, _ in containers(build) if "'sites'" in str(each.get("volumeMounts"))]
+    assert mounting == ["sites"]
+
+
+def mount_configmap(folder: Path, files: dict[str, str]) -> None:
     """Each file of a mounted ConfigMap is a link into a folder that a link names, so that all change at once."""
-    (tmp_path / "..2026_11_29").mkdir()
-    (tmp_path / "..2026_11_29" / "north-yard.toml").write_text('site = "north-yard"\n')
-    (tmp_path / "..data").symlink_to("..2026_11_29")
-    (tmp_path / "north-yard.toml").symlink_to("..data/north-yard.toml")
+    (folder / "..2026_11_29").mkdir(parents=True)
+    (folder / "..data").symlink_to("..2026_11_29")
+    for name, text in files.items():
+        (folder / "..2026_11_29" / name).write_text(text)
+        (folder / name).symlink_to(f"..data/{name}")
+
+
+def test_a_server_reads_a_folder_of_sites_as_a_pod_sees_it(tmp_path: Path) -> None:
+    mount_configmap(tmp_path, {"north-yard.toml": 'site = "north-yard"\n'})
     sites = Sites(tmp_path)
     assert (tuple(sites.sites()), dict(sites.faults()), dict(sites.passed_over())) == (("north-yard",), {}, {})
 

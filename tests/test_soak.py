@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.soak_day import BEGIN_US, DAY_S, ENDING, KINDS, Fault, bursts_of, faults
-from tests.benchmarks.soak_proof import all_events, soak
-from tests.benchmarks.soak_storm import SITES, Plan
-from tests.benchmarks.soak_verdict import (
+from tests.benchmarks.soak.day import BEGIN_US, DAY_S, ENDING, KINDS, Fault, bursts_of, faults
+from tests.benchmarks.soak.proof import all_events, soak
+from tests.benchmarks.soak.storm import SITES, Plan
+from tests.benchmarks.soak.verdict import (
     Followed,
     Sample,
     differences,
@@ -28,7 +28,7 @@ from tests.benchmarks.soak_verdict import (
     trends,
     unplanned_ends,
 )
-from tests.benchmarks.soak_watched import Watched
+from tests.benchmarks.soak.watched import Watched
 
 MINUTES_20 = 1200.0
 

@@ -14,7 +14,7 @@ from camera_agent.uplink.http_client import HttpClient
 from camera_agent.wall_clock import WallClock
 
 _IN_FORCE = {
-    "file": "the file is in force",
+    "file": "in force as it is",
     "last_good": "the last good policy stays in force",
     "none": "no policy is in force",
 }

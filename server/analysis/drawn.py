@@ -36,16 +36,18 @@ class DrawnLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Drawn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is new or changed of a camera, by name; None removes it. Coordinates are in 0..1 of the picture.
 
-    `ignored` are the boxes of known nuisances.
+    `ignored` are the boxes of known nuisances. `renamed` gives sectors another name: their other changes stand under
+    that one.
     """
 
     sectors: dict[str, tuple[Coordinates, ...] | None] = {}
     lines: dict[str, DrawnLine | None] = {}
     ignored: dict[str, tuple[float, float, float, float] | None] = {}
+    renamed: dict[str, str] = {}
 
     @property
     def is_empty(self) -> bool:
-        return not (self.sectors or self.lines or self.ignored)
+        return not (self.sectors or self.lines or self.ignored or self.renamed)
 
 
 ready(Drawn)
@@ -58,15 +60,17 @@ def read_drawn(text: str) -> Drawn:
         drawn = _drawn.decode(text)
     except msgspec.DecodeError as error:
         raise ValueError(f"the drawing cannot be read ({error}): load the page again") from None
-    for name in (*drawn.sectors, *drawn.lines):
+    for name in (*drawn.sectors, *drawn.lines, *drawn.renamed.values()):
         if not NAME.fullmatch(name):
             raise ValueError(f"`{name[:64]}`: a name is lower-case letters, digits, - and _, such as front-door")
     return drawn
 
 
 def drawn_into(text: str, camera: str, drawn: Drawn) -> str:
-    """The policy's text with what was drawn. Raises ValueError where the text is no TOML."""
-    document = tomlkit.parse(text)
+    """The policy's text with what was drawn. Raises ValueError where the text is no TOML, and for a new name that
+    another sector has.
+    """
+    document = tomlkit.parse(_with_new_names(text, camera, drawn.renamed))
     new: list[str] = []
     gone: list[tuple[str, str]] = []
     for name, corners in drawn.sectors.items():
@@ -82,6 +86,30 @@ def drawn_into(text: str, camera: str, drawn: Drawn) -> str:
     for kind, name in gone:
         after = _removed(after, camera, kind, name)
     return _with_tables(after, new)
+
+
+def _with_new_names(text: str, camera: str, renamed: Mapping[str, str]) -> str:
+    """The text whose sectors have other names, all at once. The lines of a table of its own change only in its name."""
+    wanted = tomllib.loads(text)
+    sectors = _table(wanted, camera, "sectors") or {}
+    names = {old: new for old, new in renamed.items() if old in sectors and old != new}
+    after = [names.get(name, name) for name in sectors]
+    if twice := next((name for name in after if after.count(name) > 1), None):
+        raise ValueError(f"there is a sector `{twice}` already: give another name")
+    if not names:
+        return text
+    wanted["cameras"][camera]["sectors"] = {names.get(name, name): each for name, each in sectors.items()}
+    head = re.compile(rf"""(\s*\[{{1,2}}cameras\.{re.escape(camera)}\.sectors\.)([\w-]+)(?=[\].])""")
+    lines = (head.sub(lambda found: found[1] + names.get(found[2], found[2]), line) for line in text.splitlines(True))
+    renamed_text = "".join(lines)
+    if _bare(renamed_text) == _pruned(wanted):
+        return renamed_text
+    document = tomlkit.parse(text)
+    table = _table(document, camera, "sectors")
+    moved = {new: table.pop(old) for old, new in names.items()}
+    for name, each in moved.items():
+        table[name] = each
+    return tomlkit.dumps(document)
 
 
 def _sector(document: Any, camera: str, name: str, corners: Sequence[Coordinates]) -> list[str]:

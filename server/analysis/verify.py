@@ -125,7 +125,8 @@ def _row(record: EventRecord) -> str:
         raise _Differs("the row was altered: it does not give the event that was stored")
     _same("burst of its last frame", record.logged.burst_id, event.provenance.burst_ids[-1])
     _same("event of its announcement", record.announced, event.id)
-    return f"{event.kind}, {'withdrawn' if record.logged.is_withdrawn else 'holds'}; announcement {record.logged.seq}"
+    number = f"announcement {record.logged.seq}" if record.logged.has_number else "about to be announced"
+    return f"{event.kind}, {'withdrawn' if record.logged.is_withdrawn else 'holds'}; {number}"
 
 
 def _policy(store: Store, event: Event) -> str:

@@ -22,6 +22,7 @@ from policies.observation import EnsembleInfo
 from server import __version__
 from server.app.runtime import Current, Runtime, engine_load, refuse_if_full
 from server.app.surroundings import local_time, surroundings
+from server.app.upkeep import Upkeep
 from server.camera_status.duplicate_agents import DuplicateAgents
 from server.camera_status.reports import CameraReports
 from server.camera_status.status import StatusThresholds
@@ -41,9 +42,10 @@ from server.domain.times.clock import Clock, now_us
 from server.domain.times.lateness import read_lateness
 from server.frames import FrameKeeper, media_type, open_place, view
 from server.monitoring.metrics import Metrics
+from server.pipeline.advancing import Advancing
+from server.pipeline.chosen_sites import sites_of, versions_of
 from server.pipeline.pipeline import Pipeline
-from server.pipeline.site_policies import Sites
-from server.pipeline.site_versions import SiteVersions
+from server.pipeline.site_policies import SitePolicies
 from server.ray_serving import require_ray
 from server.replays import Replays
 from server.serving.answering import Engine
@@ -126,8 +128,8 @@ def _runtime(
     loading: Load | None,
 ) -> Runtime:
     metrics = Metrics(clock, __version__)
-    store = open_store(settings.database_url, clock, open_place(settings.frames_url))
-    sites = Sites(settings.sites_dir, store.past.last_text)
+    store = open_store(settings.database_url, clock, open_place(settings.frames_url), settings.connections)
+    sites = sites_of(settings, store)
     lateness = read_lateness(settings.late_within)
     thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
     reports = CameraReports(store.heartbeats.activities, store.policy, clock, thresholds, DuplicateAgents())
@@ -151,9 +153,17 @@ def _runtime(
         )
 
     service = _service(settings, loading, pipeline_of, store, sites, metrics)
-    if ensemble is None:
-        what = "Generation of the ensemble that this server serves; 0: none yet."
-        metrics.watch("ensemble_generation", what, lambda: service.generation)
+    upkeep = Upkeep(
+        store,
+        is_mine=lambda: ensemble is not None or service.does_upkeep,
+        keep_of=settings.keep,
+        keep_days=settings.keep_events_days,
+        release_held=Advancing(store, clock, committed=dispatcher.wake, late_within_us=lateness.within_us).release_held,
+        committed=dispatcher.wake,
+    )
+    metrics.watch("upkeep", "1 while this server does the upkeep for all on its database, else 0.", upkeep.is_mine)
+    what = "Generation of the ensemble that this server serves; 0: none yet."
+    metrics.watch("ensemble_generation", what, lambda: service.generation)
     admission = _admission(settings, service, metrics)
     fixed = None
     if ensemble is not None:
@@ -161,7 +171,7 @@ def _runtime(
         fixed = timed, pipeline_of(timed)
         _count_models(settings, metrics, ensemble.ensemble_info)
     current = Current(service, admission, fixed)
-    metrics.watch("site_policies_refused", "Site policy files that cannot be used.", lambda: len(sites.faults()))
+    metrics.watch("site_policies_refused", "Site policies that cannot be used.", lambda: len(sites.faults()))
     keeper = FrameKeeper(
         store.frames,
         lambda site, is_older: settings.keep(site).frames.chosen(is_older=is_older),
@@ -175,7 +185,7 @@ def _runtime(
         metrics=metrics,
         store=store,
         sites=sites,
-        versions=SiteVersions(sites, settings.sites_dir, store.policy_versions),
+        versions=versions_of(settings, store, sites),
         reports=reports,
         dispatcher=dispatcher,
         keeper=keeper,
@@ -184,6 +194,7 @@ def _runtime(
         current=current,
         replays=Replays(settings.database_url, min(processors(), _MOST_REPLAYS)),
         care=ChannelCare(store, settings.channels, lambda: around),
+        upkeep=upkeep,
         ports=_ports(settings, service, probes.routes(current.ensemble, store.check, metrics.text, authenticator=None)),
         is_fixed=ensemble is not None,
     )
@@ -194,10 +205,10 @@ def _service(
     loading: Load | None,
     pipeline_of: Callable[[Ensemble], Pipeline],
     store: Store,
-    sites: Sites,
+    sites: SitePolicies,
     metrics: Metrics,
 ) -> Service:
-    loads, engine_for = _answering(settings, loading, metrics)
+    loads, engine_for, hindrance = _answering(settings, loading, metrics)
     return Service(
         loads,
         engine_for,
@@ -209,20 +220,24 @@ def _service(
         announced=partial(_announce, settings, sites, metrics),
         notices=store.notices,
         metrics=metrics,
+        hindrance=hindrance,
     )
 
 
 def _answering(
     settings: ServerSettings, loading: Load | None, metrics: Metrics
-) -> tuple[Load, Callable[[Any], Engine]]:
-    """What makes ensembles, and what makes the engine for the first: in this process, or on a Ray cluster."""
+) -> tuple[Load, Callable[[Any], Engine], Callable[[str | None], str | None]]:
+    """What makes ensembles, what makes the engine for the first, and why one does not answer: in this process, or on a
+    Ray cluster.
+    """
     if settings.ensemble == "local":
-        return loading or partial(load, settings, took=metrics.model_called), partial(engine_of, settings=settings)
+        loads = loading or partial(load, settings, took=metrics.model_called)
+        return loads, partial(engine_of, settings=settings), lambda _ensemble: None
     require_ray()
-    from server.ray_serving.cluster import Cluster  # it imports ray: seconds, and an extra
+    from server.ray_serving.cluster import Cluster  # only with the setting
 
     cluster = Cluster(settings, took=metrics.model_called, loading=loading)
-    return cluster.load, cluster.engine_of
+    return cluster.load, cluster.engine_of, cluster.hindrance
 
 
 def _admission(settings: ServerSettings, service: Service, metrics: Metrics) -> Admission:
@@ -316,7 +331,7 @@ def _shown(store: Store, sha256: str, size: frames.Size) -> tuple[bytes, str] | 
     return None if content is None else (content, media_type(content))
 
 
-def _announce(settings: ServerSettings, sites: Sites, metrics: Metrics, ensemble_info: EnsembleInfo) -> None:
+def _announce(settings: ServerSettings, sites: SitePolicies, metrics: Metrics, ensemble_info: EnsembleInfo) -> None:
     """Count an ensemble that comes into service, and log which site policies do not fit its models.
 
     The database says now which models are to be served.

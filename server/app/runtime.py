@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from server.app.upkeep import Upkeep
 from server.camera_status.reports import CameraReports
 from server.delivery.care import ChannelCare
 from server.delivery.dispatcher import Dispatcher
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.errors import DatabaseUnavailable, RetryLater, SectorwatchError
+from server.domain.errors import RetryLater, SectorwatchError
 from server.domain.fleet import BEAT_S
 from server.domain.keeping import FILLED, Space
 from server.domain.times.clock import Clock
@@ -21,7 +22,7 @@ from server.engine import Load
 from server.frames import FrameKeeper
 from server.monitoring.metrics import Metrics
 from server.pipeline.pipeline import Pipeline
-from server.pipeline.site_policies import Sites
+from server.pipeline.site_policies import SitePolicies
 from server.pipeline.site_versions import SiteVersions
 from server.replays import Replays
 from server.serving.membership import LOOK_S
@@ -42,8 +43,6 @@ _REFOLD_S = 1.0
 _GOLDEN_RETRY_S = 60.0
 _SWEEP_S = 600.0
 _FRAMES_S = 60.0
-_TIDY_FIRST_S, _TIDY_S = 3600.0, 86_400.0
-"""Not at once: who put the wrong backup in place can still put the right one."""
 
 
 class Current:
@@ -101,7 +100,7 @@ class Runtime:
     clock: Clock
     metrics: Metrics
     store: Store
-    sites: Sites
+    sites: SitePolicies
     versions: SiteVersions
     reports: CameraReports
     dispatcher: Dispatcher
@@ -111,12 +110,12 @@ class Runtime:
     current: Current
     replays: Replays
     care: ChannelCare
+    upkeep: Upkeep
     ports: Sequence[Control | AdminPort]
     is_fixed: bool
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
     _threads: list[threading.Thread] = field(default_factory=list, init=False)
     _is_filled: bool = field(default=False, init=False)
-    _tidy_at_s: float = field(default_factory=lambda: time.monotonic() + _TIDY_FIRST_S, init=False)
 
     def start(self, on_failure: Callable[[Exception], None], on_stuck: Callable[[], None] = lambda: None) -> None:
         """Load the ensemble and start delivery, in threads of their own, so that probes are answered meanwhile.
@@ -141,7 +140,7 @@ class Runtime:
         self._run("release", lambda: self._repeat(self._release_held, "held bursts not released", _REPEAT_S))
         self._run("refold", lambda: self._repeat(self._refold, "late bursts not folded in", _REFOLD_S))
         self._run("convert", self._convert)
-        self._run("retention", self._retain)
+        self._run("retention", lambda: self._repeat(self._retain, "retention failed", _SWEEP_S))
         self._run("frames", self._keep_frames)
         self._run("frame-limits", lambda: self._repeat(self._sweep_frames, "pictures not swept", _FRAMES_S))
         self._run("disk", lambda: self._repeat(self.store.retention.try_disk, "disk not tried", _REPEAT_S))
@@ -191,8 +190,8 @@ class Runtime:
             try:
                 self.service.begin(stuck)
                 return
-            except DatabaseUnavailable as error:  # it knows which ensemble the replicas serve
-                log.warning("the ensemble waits for the database", extra={"cause": error.detail})
+            except RetryLater as error:  # the database knows which ensemble the replicas serve; a cluster may come
+                log.warning("the ensemble waits", extra={"cause": error.detail})
                 self._stopping.wait(_REPEAT_S)
             except Exception as error:  # noqa: BLE001  after any error the process must not seem to serve
                 on_failure(error)
@@ -256,7 +255,7 @@ class Runtime:
             self._stopping.wait(every_s)
 
     def _look_at_sites(self) -> None:
-        """Read what has changed in the folder of site policies, and have the database follow the files."""
+        """Read what has changed of the site policies, and have the database follow the files, where there are any."""
         self.sites.faults()
         self.versions.settle_changed()
 
@@ -266,43 +265,32 @@ class Runtime:
         self.metrics.channels_counted(states, self.clock())
 
     def _release_held(self) -> None:
-        """Process held bursts, which were ahead of the clock, once it has caught up."""
         with suppress(RetryLater):
-            self.current.pipeline().release_held()
+            self.upkeep.release()
 
     def _refold(self) -> None:
-        """Fold in the late bursts that wait, in slices. Another process may do the same."""
         with suppress(RetryLater):
-            if self.store.refolds.run(self._stopping.is_set, self._stopping.wait):
-                self.dispatcher.wake()
+            self.upkeep.refold(self._stopping)
 
     def _convert(self) -> None:
-        """Once: convert what an earlier version stored. Another process may do the same."""
+        """Until nothing of an earlier version is left."""
         while not self._stopping.is_set():
             try:
-                self.store.convert(self._stopping.is_set, self._stopping.wait)
-                return
+                if self.upkeep.convert(self._stopping):
+                    return
             except RetryLater:
-                self._stopping.wait(_REPEAT_S)
+                pass
             except Exception as error:  # noqa: BLE001  the server serves both forms
                 _log_failure("bursts of an earlier version not converted", error)
                 return
+            self._stopping.wait(_REPEAT_S)
 
     def _retain(self) -> None:
-        """At intervals: delete what is not to be kept. Another process may do the same."""
-        keep_of, stopping = self.settings.keep, self._stopping
-        while not stopping.is_set():
-            try:
-                self.store.retention.sweep(keep_of, stopping.is_set, stopping.wait)
-                self._watch_space(self.store.retention.space())
-                self.store.users.sweep()
-                self.store.audit.sweep(self.settings.keep_events_days)
-                self.store.letters.sweep(self.settings.keep_events_days)
-            except RetryLater as error:
-                log.warning("retention waits", extra={"cause": error.detail})
-            except Exception as error:  # noqa: BLE001  the next sweep may find it mended
-                _log_failure("retention failed", error)
-            stopping.wait(_SWEEP_S)
+        try:
+            self.upkeep.retain(self._stopping)
+            self._watch_space(self.store.retention.space())
+        except RetryLater as error:
+            log.warning("retention waits", extra={"cause": error.detail})
 
     def _keep_frames(self) -> None:
         """Keep pictures of accepted bursts. It says once of each site that is older than pictures that it has none."""
@@ -318,14 +306,9 @@ class Runtime:
         self.keeper.run(self._stopping)
 
     def _sweep_frames(self) -> None:
-        """Delete the pictures that are not to be kept; now and then, those that nothing names."""
-        stopping = self._stopping
         with suppress(RetryLater):
-            self.store.retention.sweep_frames(self.settings.keep, stopping.is_set, stopping.wait)
+            self.upkeep.sweep_frames(self._stopping)
             self.metrics.frames_counted(self.store.frames.totals())
-            if time.monotonic() >= self._tidy_at_s:
-                self._tidy_at_s = time.monotonic() + _TIDY_S
-                self.store.frames.tidy(stopping.is_set)
 
     def _watch_space(self, space: Space) -> None:
         """Give the metrics the room that is left, and warn when the disk is fuller than FILLED."""

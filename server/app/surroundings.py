@@ -14,13 +14,14 @@ from server.domain.errors import ConfigurationError, RetryLater
 from server.domain.times.clock import Clock, now_us
 from server.domain.times.local_time import LocalTime, site_time, zone_of
 from server.frames import view
-from server.pipeline.site_policies import Sites
+from server.pipeline.chosen_sites import sites_of
+from server.pipeline.site_policies import SitePolicies
 from server.settings import ServerSettings
 from server.store import Store
 
 
 def surroundings(
-    settings: ServerSettings, store: Store, sites: Sites, clock: Clock, reports: CameraReports
+    settings: ServerSettings, store: Store, sites: SitePolicies, clock: Clock, reports: CameraReports
 ) -> Surroundings:
     """Those of a server with these parts."""
     return Surroundings(
@@ -42,10 +43,10 @@ def surroundings_alone(settings: ServerSettings, store: Store, clock: Clock = no
     """Those of a process that serves nothing, such as a command."""
     thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
     reports = CameraReports(store.heartbeats.activities, store.policy, clock, thresholds, DuplicateAgents())
-    return surroundings(settings, store, Sites(settings.sites_dir, store.past.last_text), clock, reports)
+    return surroundings(settings, store, sites_of(settings, store), clock, reports)
 
 
-def local_time(sites: Sites, store: Store, site: str) -> LocalTime:
+def local_time(sites: SitePolicies, store: Store, site: str) -> LocalTime:
     """The local time of a site: that of its policy, else the machine's."""
     try:
         text = sites.edition(site).text
@@ -54,7 +55,7 @@ def local_time(sites: Sites, store: Store, site: str) -> LocalTime:
     return LocalTime(zone_of(text))
 
 
-def _usable_policy(sites: Sites, site: str) -> SitePolicy | None:
+def _usable_policy(sites: SitePolicies, site: str) -> SitePolicy | None:
     """The site policy in force; None while there is none that can be used."""
     try:
         return sites.policy(site)

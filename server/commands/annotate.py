@@ -20,14 +20,14 @@ from server.analysis.annotations import (
     place_of,
 )
 from server.commands.cameras import check_camera_is_stored, find_camera
-from server.commands.options import Instant, current_store, echo_lines, store_options, stretch
+from server.commands.options import Instant, current_store, echo_lines, local_of, store_options, stretch
 from server.delivery.visit_log import Stretch
 from server.delivery.visits import events_by_time, visit_of
 from server.domain.errors import Unknown
 from server.domain.people import COMMAND_LINE
 from server.domain.records import Annotation
 from server.domain.times.clock import now_us
-from server.domain.times.local_time import FORMS, read_when, site_time
+from server.domain.times.local_time import FORMS, read_when
 from server.monitoring.logs import quoted
 from server.settings import ServerSettings
 from server.store import Store
@@ -173,7 +173,7 @@ def _in_range(
 ) -> list[Event]:
     """The events of one camera in a range of time. Raises Unknown if there are none, or for several cameras."""
     head = find_camera(store, site, camera)
-    local = site_time(store, head.site, settings.sites_dir)
+    local = local_of(settings, store, head.site)
     try:
         first, last = (read_when(word) for word in words.split(".."))
     except ValueError as error:
@@ -227,7 +227,7 @@ def _lines(
     store: Store, settings: ServerSettings, made: Sequence[Annotation], before: Mapping[str, Annotation] | None = None
 ) -> Iterator[str]:
     """Annotations as lines for a person, each with the id by which to annotate the event again, and what was said."""
-    local = {site: site_time(store, site, settings.sites_dir) for site in {each.site for each in made}}
+    local = {site: local_of(settings, store, site) for site in {each.site for each in made}}
     short = store.past.short_ids([each.subject for each in made])
     for each in made:
         place = f"{each.from_sector}>{each.to_sector}" if each.kind == "moved" else each.sector or each.line or "-"
@@ -245,5 +245,5 @@ def _missed_fact(
     if not {"kind", "at"} <= facts.keys():
         raise click.UsageError("--missed needs --kind and --at")
     head = find_camera(store, site, camera)
-    at_us = facts.pop("at").us(site_time(store, head.site, settings.sites_dir), now_us())
+    at_us = facts.pop("at").us(local_of(settings, store, head.site), now_us())
     return MissedFact(site=head.site, camera=head.camera, at=instant(at_us), **facts)

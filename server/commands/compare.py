@@ -14,9 +14,8 @@ from server.analysis.compare import Comparison, Pair, compared
 from server.commands.cameras import find_cameras, gone_within, note_enlarged
 from server.commands.events import dated_lines
 from server.commands.folding import FoldTask, fold_policies, read_policy, run_tasks
-from server.commands.options import Asked, Window, current_store, echo_lines, store_options, window_options
+from server.commands.options import Asked, Window, current_store, echo_lines, local_of, store_options, window_options
 from server.domain.records import CameraHead
-from server.domain.times.local_time import site_time
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -45,7 +44,7 @@ def command(a: str, b: str, more_s: float, as_json: bool, asked: Asked, settings
         raise click.UsageError(f"one site at a time, not {' and '.join(sorted(sites))}")
     store = current_store(settings)
     site = next(iter(sites), None)
-    local = site_time(store, site, settings.sites_dir)
+    local = local_of(settings, store, site)
     window = asked.window(local)
     cameras = find_cameras(store, site, window.camera)
     gone = gone_within(store, local, window)

@@ -132,7 +132,7 @@ class _Events:
         while new := self._store.events(after_seq=self._last, limit=_AT_ONCE):
             self._last = new[-1].seq
             self.kinds.update(logged.event.kind for logged in new)
-            self._printer.announced(*new)
+            self._printer.announced(new)
 
 
 def _summary(kinds: Counter[str], status: Mapping[str, Any], elapsed_s: float) -> None:

@@ -6,7 +6,8 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import TypeVar, get_args
 
@@ -16,21 +17,21 @@ from policies.events import Event, Kind, microseconds
 from policies.fold import decode_state
 from policies.occupancy import Occupancy, current_occupancy
 from server.commands.cameras import check_camera_is_stored, gone_within
-from server.commands.options import Asked, Window, current_store, store_options, window_options
+from server.commands.options import Asked, Window, current_store, local_of, store_options, window_options
 from server.delivery.event_text import EventText, Part, Piece, Places, Unwatched
 from server.delivery.lines import json_line, text_line
-from server.delivery.visit_log import Stretch
-from server.delivery.visits import Visit, begin_of, events_by_time, visits
+from server.delivery.visit_log import PRESENCE, Stretch
+from server.delivery.visits import Visit, begins_of, events_by_time, visits
 from server.domain.errors import RetryLater
 from server.domain.records import LoggedEvent
 from server.domain.times.clock import now_us
-from server.domain.times.local_time import LocalTime, site_time
+from server.domain.times.local_time import LocalTime
 from server.settings import ServerSettings
 from server.store import Store
 
 POLL_S = 0.5
 _PAGE = 500
-_AT_ONCE = 100
+_AT_ONCE = 500
 NEWEST = 100
 """Lines that are shown where nothing says how many or of when."""
 _EVENTS_A_LINE = 6
@@ -92,7 +93,7 @@ def command(
     if last is not None and (as_json or follow):
         raise click.UsageError("--last counts lines of the past: leave out --json and --follow, or use --since")
     store = current_store(settings)
-    local = site_time(store, asked.site, settings.sites_dir)
+    local = local_of(settings, store, asked.site)
     window = asked.window(local)
     if not follow:  # --follow may wait for a camera that has not sent anything yet
         check_camera_is_stored(store, window.site, window.camera)
@@ -107,11 +108,16 @@ def command(
         up_to = cursor if follow else None
         _show_past(store, printer, line, window, kind, withdrawn=withdrawn, last=last, up_to=up_to)
     if follow:
-        show = printer.announced if line is None else lambda logged: click.echo(line(logged))
+        show = printer.announced if line is None else partial(_echo_lines, line)
         try:
             following(store, show, cursor, window, kind, threading.Event())
         except KeyboardInterrupt:
             return
+
+
+def _echo_lines(line: Callable[[LoggedEvent], str], events: Iterable[LoggedEvent]) -> None:
+    for logged in events:
+        click.echo(line(logged))
 
 
 def _show_past(
@@ -139,12 +145,11 @@ def _show_past(
         past = in_time(store, window, kind, withdrawn=withdrawn)
     else:
         past = events_by_time(store, Stretch(*window), kind, withdrawn=withdrawn)
-    wanted = _newest((logged for logged in past if up_to is None or logged.seq <= up_to), last, is_cut=is_cut)
+    wanted = _newest((logged for logged in past if up_to is None or 0 < logged.seq <= up_to), last, is_cut=is_cut)
     if line is None:
         printer.show((Visit([logged]) for logged in wanted), alone=True)
         return
-    for logged in wanted:
-        click.echo(line(logged))
+    _echo_lines(line, wanted)
 
 
 def _near_end_us(store: Store, window: Window, kind: str | None, last: int, *, withdrawn: bool) -> int | None:
@@ -183,7 +188,7 @@ class VisitPrinter:
         self._is_coloured = not is_plain
 
     def show(self, some: Iterable[Visit], *, alone: bool = False) -> None:
-        """Print visits as they come, a hundred at a time. `alone`: each is a single event, to be named as such."""
+        """Print visits as they come, some hundreds at a time. `alone`: each is a single event, to be named as such."""
         every = iter(some)
         while batch := list(islice(every, _AT_ONCE)):
             short = self._store.past.short_ids([visit.first.id for visit in batch])
@@ -193,22 +198,22 @@ class VisitPrinter:
                     self._day = day
                 self._echo(self._text.visit(visit, short.get(visit.first.id, ""), alone=alone))
 
-    def announced(self, *events: LoggedEvent) -> None:
+    def announced(self, events: Sequence[LoggedEvent]) -> None:
         """Print announcements: a visit when it begins, and again when it is over."""
-        self.show(visit for logged in events if (visit := self._visit(logged)) is not None)
-
-    def _visit(self, logged: LoggedEvent) -> Visit | None:
-        """The visit of an announced event; None for a presence whose `entered` was printed."""
-        event = logged.event
-        if event.kind == "left" and not logged.is_withdrawn and (entered := begin_of(self._store, logged)):
-            return Visit([entered, logged])
-        if event.kind in ("presence_started", "presence_ended"):
-            start_us = microseconds(event.started_at)
-            near = self._store.begun(start_us, start_us + 1, event.site, event.camera, "entered")
-            if any((each.event.sector, each.event.label) == (event.sector, event.label) for each in near):
-                return None
-        goes_on = event.kind in ("entered", "presence_started") and not logged.is_withdrawn
-        return Visit([logged], is_over=not goes_on)
+        left = [each for each in events if each.event.kind == "left" and not each.is_withdrawn]
+        begins = begins_of(self._store, left)
+        presences = [each for each in events if each.event.kind in PRESENCE]
+        entries = self._store.begun_at([microseconds(each.event.started_at) for each in presences], bare=True)
+        entered = {_at_once(each.event) for each in entries if each.event.kind == "entered"}
+        shown: list[Visit] = []
+        for logged in events:
+            event = logged.event
+            if event.id in begins:
+                shown.append(Visit([begins[event.id], logged]))
+            elif event.kind not in PRESENCE or _at_once(event) not in entered:  # else its `entered` was printed
+                goes_on = event.kind in ("entered", "presence_started") and not logged.is_withdrawn
+                shown.append(Visit([logged], is_over=not goes_on))
+        self.show(shown)
 
     def _echo(self, pieces: Iterable[Piece]) -> None:
         line = "".join(self._styled(piece) if self._is_coloured else piece.text for piece in pieces)
@@ -217,6 +222,11 @@ class VisitPrinter:
     def _styled(self, piece: Piece) -> str:
         style = _STYLES.get(piece.part)
         return click.style(piece.text, **style) if style else piece.text  # type: ignore[arg-type]
+
+
+def _at_once(event: Event) -> tuple[object, ...]:
+    """What a presence and the visit that it began with have in common."""
+    return event.site, event.camera, event.sector, event.label, event.started_at
 
 
 def dated_lines(store: Store, local: LocalTime, events: Iterable[Event]) -> Callable[[Event], str]:
@@ -270,13 +280,14 @@ def in_time(store: Store, window: Window, kind: str | None, *, withdrawn: bool) 
 
 def following(
     store: Store,
-    show: Callable[[LoggedEvent], None],
+    show: Callable[[Sequence[LoggedEvent]], None],
     cursor: int,
     window: Window,
     kind: str | None,
     stop: threading.Event,
 ) -> None:
-    """Show every announcement after `cursor` until `stop` is set. Reads the store every POLL_S when idle.
+    """Show every announcement after `cursor`, a page at a time, until `stop` is set. Reads the store every POLL_S when
+    idle.
 
     While the database does not answer, it waits, so that no announcement is missed.
     """
@@ -292,9 +303,9 @@ def following(
             stop.wait(POLL_S)
             continue
         is_away = False
-        for logged in page:
-            show(logged)
-            cursor = logged.seq
+        if page:
+            show(page)
+            cursor = page[-1].seq
         if len(page) < _PAGE:  # the announcements of other cameras up to here need not be read again
             cursor = max(cursor, newest)
         if not page:

@@ -9,9 +9,9 @@ from server.analysis.explain.minute import concluded, explain_minute
 from server.analysis.explain.text import as_lines, as_wire
 from server.commands.cameras import find_camera
 from server.commands.events import dated_lines
-from server.commands.options import Instant, current_store, echo_lines, store_options, utc
+from server.commands.options import Instant, current_store, echo_lines, local_of, store_options, utc
 from server.domain.times.clock import now_us
-from server.domain.times.local_time import FORMS, When, site_time
+from server.domain.times.local_time import FORMS, When
 from server.settings import ServerSettings
 
 
@@ -40,7 +40,7 @@ def command(
     """
     store = current_store(settings)
     head = find_camera(store, site, camera)
-    local = site_time(store, head.site, settings.sites_dir)
+    local = local_of(settings, store, head.site)
     now = now_us()
     explanation = explain_minute(
         store, head.site, head.camera, at.us(local, now), now, _utc if as_json else local.dated

@@ -19,15 +19,28 @@ import tomlkit
 
 from server.domain.errors import ConfigurationError
 from server.hosting.listening import listener
+from server.settings.declaration import ENV_PREFIX, FIELDS
 
 READY_WITHIN_S = 120
 STOP_WITHIN_S = 60
+_OF_THE_MACHINE = (
+    "models",
+    "models_dir",
+    "lock",
+    "golden",
+    "execution",
+    "device",
+    "inference_threads",
+    "memory_limit_bytes",
+)
+"""Settings that the server here takes from the environment: what answers, and with how much of the machine."""
 
 
 class LocalStack:
     """Runs `sectorwatch serve` on a free loopback port, and `camera-agent run`, inside a `with` block.
 
-    All files are in `folder`. `sites` maps a site's name to its policy as TOML. The processes end with the block.
+    All files are in `folder`, whatever the environment says of the database, sites and channels of another server.
+    `sites` maps a site's name to its policy as TOML. The processes end with the block.
     """
 
     server: subprocess.Popen[bytes]
@@ -96,6 +109,7 @@ class LocalStack:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                env=_environment(),
                 start_new_session=True,
             )
         self._processes.append(process)
@@ -105,6 +119,13 @@ class LocalStack:
         for process in reversed(self._processes):  # the agents before the server
             _stop(process)
         self._processes.clear()
+
+
+def _environment() -> dict[str, str]:
+    """That of this process, without what it says of a server of its own: its database, sites, pictures, channels."""
+    others = (f"{ENV_PREFIX}{name.upper()}" for name in FIELDS if name not in _OF_THE_MACHINE)
+    foreign = {variable for name in others for variable in (name, f"{name}_FILE")}
+    return {name: value for name, value in os.environ.items() if name not in foreign}
 
 
 class Agent:

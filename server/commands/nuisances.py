@@ -17,15 +17,14 @@ from server.analysis.nuisances import Nuisance, detections, nuisances
 from server.analysis.policy_diff import difference
 from server.analysis.tuning.scoring import outcome_of, truth_of
 from server.commands.cameras import find_cameras, gone_within, with_bursts
-from server.commands.current_policy import PROPOSED, current_policy
+from server.commands.current_policy import current_policy, keep_proposal, write_policy
 from server.commands.events import dated_lines
 from server.commands.folding import FoldTask, fold_many
-from server.commands.options import Instant, Window, current_store, echo_lines, store_options, stretch
+from server.commands.options import Instant, Window, current_store, echo_lines, local_of, store_options, stretch
 from server.domain.errors import Unknown, Unprocessable
-from server.domain.files.atomic_files import replacing
 from server.domain.records import CameraHead
 from server.domain.times.clock import SECOND_US
-from server.domain.times.local_time import FORMS, LocalTime, When, site_time
+from server.domain.times.local_time import FORMS, LocalTime, When
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -33,6 +32,7 @@ HOUR_US = 3600 * SECOND_US
 WEEK_US = 7 * 24 * HOUR_US
 _SHOWN = 5
 _WITHIN_S = 1.0
+_LONGEST_NAMES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,11 @@ class _Effect:
 @click.command()
 @click.argument("site")
 @click.option("--accept", "accepted", multiple=True, metavar="NAME", help="Propose this suppression; may be repeated.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the policy with what is accepted into this file, and propose nothing.",
+)
 @click.option("--camera", help="Only of this camera.")
 @click.option("--since", type=Instant(), help=f"Begin of the examined past: {FORMS} (default: the last 7 days).")
 @click.option(
@@ -64,6 +69,7 @@ class _Effect:
 def command(
     site: str,
     accepted: tuple[str, ...],
+    out: Path | None,
     camera: str | None,
     since: When | None,
     up_to: float,
@@ -74,17 +80,27 @@ def command(
     """List the weak detections of SITE that recur at the same place and hour on several days.
 
     Each is a suppression with the events that it would have removed. A suppression that would remove an event annotated
-    as true is not offered. --accept writes the change into a file beside the live policy, which stays as it is.
+    as true is not offered. --accept keeps the change as a proposed version, which `sectorwatch policy` and the console
+    show; what is in force stays as it is.
     """
+    if out is not None and not accepted:
+        raise click.UsageError("--out is for what --accept names")
     store = current_store(settings)
     heads = find_cameras(store, site, camera)
-    text, live = current_policy(store, settings, site, file)
-    local = site_time(store, site, settings.sites_dir)
+    text, _ = current_policy(store, settings, site, file)
+    local = local_of(settings, store, site)
     since_us, _ = stretch(local, since, None)
     past = _Past(store, settings.database_url, local, heads, since_us, parse_site_policy(text))
     recurring = [nuisance for head in heads for nuisance in past.nuisances(head.camera, up_to, days)]
     if accepted:
-        _propose(past, text, live, [_named(recurring, name) for name in dict.fromkeys(accepted)])
+        chosen = [_named(recurring, name) for name in dict.fromkeys(accepted)]
+        changed = _with_accepted(past, text, chosen)
+        if out is None:
+            keep_proposal(store, settings, site, changed, _reason(chosen))
+        else:
+            echo_lines(difference(text, changed, "today", out.name))
+            write_policy(out, changed)
+            click.echo(f"Written: {out}. To propose it: sectorwatch policy propose {site} {out}", err=True)
     else:
         echo_lines(_listed(past, text, recurring, days))
 
@@ -172,19 +188,19 @@ def _named(recurring: Sequence[Nuisance], name: str) -> Nuisance:
     return named[0]
 
 
-def _propose(past: _Past, text: str, live: Path | None, chosen: Sequence[Nuisance]) -> None:
-    """Check the accepted suppressions together, and write them into a file beside the live one."""
+def _with_accepted(past: _Past, text: str, chosen: Sequence[Nuisance]) -> str:
+    """The policy with the accepted suppressions. Says what they would have removed together. Raises Unprocessable."""
     changed = text + "".join(nuisance.as_toml() for nuisance in chosen)
     policy = parse_site_policy(changed)
     effects = past.effects([(camera, policy) for camera in dict.fromkeys(nuisance.camera for nuisance in chosen)])
     if lost := sum(effect.lost for effect in effects):
         raise Unprocessable(f"not proposed: it would remove {lost} events that were annotated as true")
-    target = (live.parent / f"{live.name}{PROPOSED}") if live else Path(f"{chosen[0].camera}.toml{PROPOSED}")
-    with replacing(target) as aside:
-        aside.write_text(changed, encoding="utf-8")
-    echo_lines((*difference(text, changed, live.name if live else "today", target.name), ""))
     echo_lines(line for effect in effects for line in past.lines(effect))
-    gone = sum(len(effect.gone) for effect in effects)
-    click.echo(f"\nIt would have removed {gone} events. Proposed, not in force: {target}")
-    if live:
-        click.echo(f"To put it into force: mv {target} {live}")
+    click.echo(f"It would have removed {sum(len(effect.gone) for effect in effects)} events.\n")
+    return changed
+
+
+def _reason(chosen: Sequence[Nuisance]) -> str:
+    """Why the version is proposed, no longer than a reason may be."""
+    names = ", ".join(nuisance.name for nuisance in chosen)
+    return f"nuisances: {names}" if len(names) < _LONGEST_NAMES else f"nuisances: {len(chosen)} suppressions"

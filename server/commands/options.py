@@ -15,8 +15,9 @@ from policies.events import instant, microseconds
 from server.domain.errors import ConfigurationError, SectorwatchError
 from server.domain.fleet import Standing
 from server.domain.times.clock import now_us
-from server.domain.times.local_time import FORMS, LocalTime, When, read_when
+from server.domain.times.local_time import FORMS, LocalTime, When, read_when, site_time
 from server.frames import open_place
+from server.pipeline.chosen_sites import texts_of
 from server.settings import ServerSettings, load_settings
 from server.store import Store, open_store
 
@@ -109,9 +110,16 @@ def store_options(command: Callable[..., None]) -> Callable[..., None]:
         *, config: Path | None, database: str | None, sites: Path | None, data_dir: Path | None, **options: Any
     ) -> None:
         settings = load_settings(config, database_url=database, sites_dir=sites, data_dir=data_dir)
+        refuse_folder(settings, sites)
         command(settings=settings, **options)
 
     return with_settings
+
+
+def refuse_folder(settings: ServerSettings, sites: Path | None) -> None:
+    """Raises UsageError for --sites where sites are in the database."""
+    if sites is not None and settings.sites == "database":
+        raise click.UsageError('--sites names a folder, and the settings say sites = "database"')
 
 
 def window_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -148,6 +156,11 @@ def current_store(settings: ServerSettings) -> Store:
     return store
 
 
+def local_of(settings: ServerSettings, store: Store, site: str | None = None) -> LocalTime:
+    """As `site_time`, by the site policies in force."""
+    return site_time(store, site, texts_of(settings, store))
+
+
 def standing_of(settings: ServerSettings) -> Standing | None:
     """The servers on the database and what they are to serve; None where it does not exist yet, or does not answer."""
     try:
@@ -173,10 +186,10 @@ def aligned(rows: Sequence[Sequence[str]], texts: int | None = None) -> Iterator
         yield "  ".join(cells).rstrip()
 
 
-def echo_lines(lines: Iterable[str]) -> None:
+def echo_lines(lines: Iterable[str], *, err: bool = False) -> None:
     """Print each line as soon as it is there."""
     for line in lines:
-        click.echo(line)
+        click.echo(line, err=err)
 
 
 def utc(at_us: int, timespec: str = "milliseconds") -> str:

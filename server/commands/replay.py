@@ -20,12 +20,20 @@ from server.commands.folding import (
     refold_as_accepted,
     run_tasks,
 )
-from server.commands.options import EXIT_OLDER, Asked, current_store, echo_lines, store_options, window_options
+from server.commands.options import (
+    EXIT_OLDER,
+    Asked,
+    current_store,
+    echo_lines,
+    local_of,
+    store_options,
+    window_options,
+)
 from server.delivery.gone_text import NOT_KEPT
 from server.delivery.lines import json_line, text_line
 from server.delivery.visits import Joiner, unlogged
 from server.domain.keeping import Gone
-from server.domain.times.local_time import LocalTime, site_time
+from server.domain.times.local_time import LocalTime
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -61,7 +69,7 @@ def command(
         raise click.UsageError(f"{file} is a policy for site `{policy.site}`, not `{asked.site}`")
     store = current_store(settings)
     site = asked.site if policy is None else policy.site
-    local = site_time(store, site, settings.sites_dir)
+    local = local_of(settings, store, site)
     window = asked.window(local)
     cameras = find_cameras(store, site, window.camera)
     policies = () if policy is None else (policy,)

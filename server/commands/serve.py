@@ -16,7 +16,7 @@ import click
 
 from server.app.surroundings import surroundings_alone
 from server.catalogue import ModelCard, cache_dir, can_pull, locate, lowered, read_lock, remedy
-from server.commands.options import config_option, standing_of, store_of
+from server.commands.options import config_option, refuse_folder, standing_of, store_of
 from server.delivery.factory import make_channels
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.files.private_files import make_private_folder, readable_by_others
@@ -27,7 +27,9 @@ from server.hosting.certificate import IN_CLEAR, USE_TLS, context_of
 from server.hosting.gunicorn_app import host
 from server.hosting.listening import listener
 from server.hosting.self_signed import Pair
+from server.pipeline.site_imports import import_step
 from server.pipeline.site_policies import MEND, ONE_FILE, Sites
+from server.pipeline.stored_sites import StoredSites
 from server.ray_serving import require_ray
 from server.serving.loading import usable_cards
 from server.serving.machine import this_machine
@@ -71,6 +73,7 @@ def command(
     overrides |= {"tls_cert": tls_cert, "tls_key": tls_key}
     given = given_settings(config, **overrides)
     settings = load_settings(config, remembered=False, **overrides)
+    refuse_folder(settings, sites)
     _warn_of_other_sites(settings, given)
     _close_data_folder(settings)
     _make_sites_folder(settings)
@@ -89,7 +92,7 @@ def command(
     listening = listener(address, settings.port, "port")
     if settings.admin_port:  # the worker opens it after the fork; here it is only tried
         listener(settings.admin_host, settings.admin_port, "admin_port").close()
-    site_names = site_names or (f"none yet: put a TOML file per site into {settings.sites_dir}",)
+    site_names = site_names or (f"none yet: {_first_step(settings)}",)
     scheme = "https" if settings.is_https else "http"
     click.echo(_summary(models, scheme, listening, site_names, database, guarded=guarded), err=True)
     _remember(settings, given, config)
@@ -134,7 +137,7 @@ def _usable_models(settings: ServerSettings, models: tuple[str, ...]) -> tuple[s
 def _warn_of_other_sites(settings: ServerSettings, given: Mapping[str, Any]) -> None:
     """Say so where the last start watched the sites of another folder, and nobody names a folder now."""
     before = recall(settings.data_dir).settings.get("sites_dir")
-    if before and "sites_dir" not in given and before != str(settings.sites_dir):
+    if settings.sites == "folder" and before and "sites_dir" not in given and before != str(settings.sites_dir):
         click.echo(
             f"Warning: the last start read the site policies in {before}, this one those in {settings.sites_dir}; "
             f"for the former: --sites {before}, or sites_dir in the settings file",
@@ -171,7 +174,7 @@ def _remember(settings: ServerSettings, given: Mapping[str, Any], config: Path |
 
 def _make_sites_folder(settings: ServerSettings) -> None:
     """Make the folder of site policies where it lies in `data_dir`: a first start needs no preparation."""
-    if not settings.sites_dir.is_relative_to(settings.data_dir):
+    if settings.sites == "database" or not settings.sites_dir.is_relative_to(settings.data_dir):
         return
     try:
         settings.sites_dir.mkdir(parents=True, exist_ok=True)
@@ -179,12 +182,23 @@ def _make_sites_folder(settings: ServerSettings) -> None:
         raise ConfigurationError(f"cannot make the folder {settings.sites_dir}: {error.strerror}") from None
 
 
-def _checked_sites(settings: ServerSettings) -> tuple[str, ...]:
-    """The sites that are watched. Prints what is wrong in their folder.
+def _first_step(settings: ServerSettings) -> str:
+    if settings.sites == "database":
+        return import_step(settings.sites_dir)
+    return f"put a TOML file per site into {settings.sites_dir}"
 
-    Raises ConfigurationError if there are faults and no site at all is left to watch.
+
+def _checked_sites(settings: ServerSettings) -> tuple[str, ...]:
+    """The sites that are watched. Prints what is wrong with their policies.
+
+    Raises ConfigurationError if there are faults in the folder and no site at all is left to watch.
     """
     with closing(open_store(settings.database_url)) as store:
+        if settings.sites == "database":
+            in_database = StoredSites(store.policy_versions)
+            for site, fault in in_database.faults().items():
+                click.echo(f"Warning: site {site}: {fault}", err=True)
+            return in_database.sites()
         sites = Sites(settings.sites_dir, store.past.last_text)
         faults = [f"site policy {shown(file)}: {what}" for file, what in sites.faults().items()]
         stored = {head.site for head in store.cameras()} if faults else set()

@@ -38,13 +38,22 @@ from server.analysis.tuning.plots import Point, frontier, write_html
 from server.analysis.tuning.recommendation import Advice, Trial, best_of, cheaper_than, split_at, words
 from server.analysis.tuning.scoring import Split, Truth, outcome_of, truth_of
 from server.commands.cameras import find_cameras, gone_within, note_enlarged, with_bursts
-from server.commands.current_policy import PROPOSED, current_policy
+from server.commands.current_policy import current_policy, keep_proposal, write_policy
 from server.commands.folding import FoldTask, fold_many, processes_option
-from server.commands.options import Instant, Window, aligned, current_store, echo_lines, store_options, stretch
+from server.commands.options import (
+    Instant,
+    Window,
+    aligned,
+    current_store,
+    echo_lines,
+    local_of,
+    store_options,
+    stretch,
+)
 from server.domain.errors import ConfigurationError, Unknown
-from server.domain.files.atomic_files import replacing
 from server.domain.records import Annotation
-from server.domain.times.local_time import FORMS, LocalTime, When, site_time
+from server.domain.times.local_time import FORMS, LocalTime, When
+from server.pipeline.site_versions import LONGEST_WHY
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -80,8 +89,11 @@ _LEAST_0 = click.FloatRange(min=0)
 @click.option("--most", default=120, show_default=True, type=click.IntRange(min=1), help="Policies to try at most.")
 @processes_option
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), help="Folder of the page (default: tuning-SITE)."
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the page and of the best policy (default: tuning-SITE).",
 )
+@click.option("--propose", "proposes", is_flag=True, help="Keep the best policy as a proposed version.")
 @store_options
 def command(
     site: str,
@@ -96,16 +108,18 @@ def command(
     most: int,
     processes: int | None,
     out: Path | None,
+    proposes: bool,
     settings: ServerSettings,
 ) -> None:
     """Find the policy for SITE, or for one camera, sector or target of it, that keeps the true events and drops the
     false ones. Rates are per observed day: time without frames does not count.
 
-    Runs many policies over the annotated past, without models or images. Writes the best policy as a proposal beside
-    the live file, which stays as it is. Without annotations, prints how often the models agree.
+    Runs many policies over the annotated past, without models or images. Writes a page and the best policy into a
+    folder. With --propose, the best policy is kept as a proposed version instead, which `sectorwatch policy` and the
+    console show. What is in force stays as it is. Without annotations, prints how often the models agree.
     """
     store = current_store(settings)
-    local = site_time(store, site, settings.sites_dir)
+    local = local_of(settings, store, site)
     since_us, until_us = stretch(local, since, until)
     heads = find_cameras(store, site, camera)
     cameras = [head.camera for head in heads]
@@ -127,7 +141,18 @@ def command(
     advice = _search(search, text, policy, _voters(store, policy, place), miss_cost)
     for cause, count in search.passed_over.items():
         click.echo(f"{count} policies were not tried, since with them {cause}", err=True)
-    _report(search, advice, text, live, out)
+    name = live.name if live else f"{site}.toml"
+    _report(search, advice, text, name, out)
+    if not advice.is_change:
+        return
+    best = advice.best.candidate
+    if proposes:
+        keep_proposal(store, settings, site, best.text, f"tune: {best.words}"[:LONGEST_WHY])
+        return
+    file = out / name
+    write_policy(file, best.text)
+    echo_lines(("", *difference(text, best.text, name, str(file)), "", f"The best policy: {file}"))
+    click.echo(f"To propose it: sectorwatch policy propose {site} {file}")
 
 
 def _place(
@@ -251,31 +276,15 @@ def _advice(search: _Search, best: Trial, split: Split) -> Advice:
     )
 
 
-def _report(search: _Search, advice: Advice, text: str, live: Path | None, out: Path) -> None:
-    """Print the advice, write the page, and write the proposal beside the live file."""
+def _report(search: _Search, advice: Advice, text: str, name: str, out: Path) -> None:
+    """Print the advice, and write the page."""
     best = advice.best.candidate
     lines = list(words(advice, overruled(text, best.changes, search.place.path)))
-    name = live.name if live else f"{search.site}.toml"
-    proposal = (live.parent if live else out) / f"{name}{PROPOSED}"
-    diff = list(difference(text, best.text, name, proposal.name))
     points, unit = _points(search, advice)
     echo_lines((*_table(points, unit), "", *lines))
     page = out / "tuning.html"
-    write_html(page, f"Tuning {search.site}", lines, diff, points, unit)
-    if advice.is_change:
-        _write(proposal, best.text)
-        echo_lines(("", *diff, "", f"Proposed, not in force: {proposal}"))
-        if live:
-            click.echo(f"To put it into force: mv {proposal} {live}")
+    write_html(page, f"Tuning {search.site}", lines, list(difference(text, best.text, name, "best")), points, unit)
     click.echo(f"Page: {page}")
-
-
-def _write(proposal: Path, text: str) -> None:
-    try:
-        with replacing(proposal) as aside:
-            aside.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"the proposal {proposal} cannot be written: {error.strerror}") from None
 
 
 def _points(search: _Search, advice: Advice) -> tuple[list[Point], str]:

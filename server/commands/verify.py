@@ -8,9 +8,8 @@ import msgspec
 from server.analysis.annotations import no_event, several
 from server.analysis.verify import Check, summary_of, verify
 from server.commands.events import dated_lines
-from server.commands.options import EXIT_NOT_KEPT, EXIT_OLDER, current_store, store_options
+from server.commands.options import EXIT_NOT_KEPT, EXIT_OLDER, current_store, local_of, store_options
 from server.domain.records import EventRecord
-from server.domain.times.local_time import site_time
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -41,7 +40,7 @@ def command(event_id: str, from_start: bool, as_json: bool, settings: ServerSett
         click.echo(msgspec.json.encode(wire).decode())
     else:
         event = record.logged.event
-        line = dated_lines(store, site_time(store, event.site, settings.sites_dir), [event])
+        line = dated_lines(store, local_of(settings, store, event.site), [event])
         click.echo(f"{line(event)}{', withdrawn' if record.logged.is_withdrawn else ''}")
         for check in checks:
             click.echo(f"  {_mark(check)} {check.what}: {check.finding}")

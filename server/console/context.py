@@ -10,7 +10,7 @@ from server.delivery.care import ChannelCare
 from server.domain.ensemble_protocol import Ensemble
 from server.domain.times.clock import Clock
 from server.domain.times.local_time import LocalTime
-from server.pipeline.site_policies import Sites
+from server.pipeline.site_policies import SitePolicies
 from server.pipeline.site_versions import SiteVersions
 from server.replays import Replays
 from server.settings import ServerSettings
@@ -26,7 +26,7 @@ class Context:
     """
 
     store: Store
-    sites: Sites
+    sites: SitePolicies
     settings: ServerSettings
     clock: Clock
     replays: Replays

@@ -258,7 +258,7 @@ def _policy(context: Context, event: Event, policy: CameraPolicy, sector: Sector
 
 def _since(context: Context, site: str, digest: str) -> str:
     with suppress(ConfigurationError, RetryLater):
-        now = context.sites.policy(site).digest
+        now = context.sites.edition(site).policy.digest
         return ", and still is" if now == digest else f"; now {now[:8]} is"
     return ""
 

@@ -46,7 +46,7 @@ _TIDY_S = 60.0
 
 
 class Letters(Protocol):
-    """The store's dead letters; see `server.store.dead_letters`."""
+    """The store's dead letters; see `server.store.delivery.dead_letters`."""
 
     def add(self, channel: str, outgoing: Outgoing, error: str) -> None: ...
     def asked(self, channel: str, limit: int) -> Sequence[tuple[DeadLetter, Outgoing | None]]: ...

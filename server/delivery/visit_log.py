@@ -12,8 +12,9 @@ from typing import NamedTuple, Protocol
 from policies.events import microseconds
 from policies.fold import decode_state
 from server.domain.records import CameraHead, Checkpoint, LoggedEvent
+from server.domain.watching import Departure
 
-PAGE = 500
+PAGE = 1000
 NEAR_US = 7_200_000_000
 """Before a stretch, the log is read of all cameras at once. Before that, only of cameras that need it, those
 together that begin at about the same time."""
@@ -64,7 +65,8 @@ class Store(EventLog, Protocol):
     def cameras(self) -> Sequence[CameraHead]: ...
     def names(self) -> list[tuple[str, str]]: ...
     def whole(self, ids: Collection[str]) -> dict[str, LoggedEvent]: ...
-    def begun_at(self, instants: Collection[int], *, withdrawn: bool = ...) -> list[LoggedEvent]: ...
+    def begun_at(self, instants: Collection[int], *, withdrawn: bool = ..., bare: bool = ...) -> list[LoggedEvent]: ...
+    def departures(self, since_us: int, names: Collection[tuple[str, str]] | None = ...) -> Iterator[Departure]: ...
     def last_confirmed_us(self, site: str | None = ...) -> Mapping[tuple[str, str], int]: ...
     def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint: ...
     def checkpoints(self, site: str, before_us: int) -> dict[str, Checkpoint]: ...
@@ -94,17 +96,24 @@ def begin_us(logged: LoggedEvent) -> int:
 
 
 def read_log(
-    store: Store, stretch: Stretch, past: PastOfVisits, kind: str | None = None, *, withdrawn: bool
+    store: Store,
+    stretch: Stretch,
+    past: PastOfVisits,
+    kind: str | None = None,
+    *,
+    withdrawn: bool,
+    bare: bool = False,
 ) -> Iterator[LoggedEvent]:
-    """The past before a stretch and the log from there on, each event once, in the order in which they began."""
+    """The past before a stretch and the log from there on, each event once, in the order in which they began. `bare`:
+    without their bursts and frames.
+    """
     _, until_us, site, camera = stretch
     known = {logged.event.id for logged in past.begun}
-    streams = [read_pages(partial(store.begun, past.near_us, until_us, site, camera, kind, withdrawn=withdrawn))]
+    read = partial(store.begun, withdrawn=withdrawn, bare=bare)
+    streams = [read_pages(partial(read, past.near_us, until_us, site, camera, kind))]
     for some in _far(past):
         first_us = min(past.from_us[name] for name in some)
-        far = read_pages(
-            partial(store.begun, first_us, past.near_us, None, None, kind, names=some, withdrawn=withdrawn)
-        )
+        far = read_pages(partial(read, first_us, past.near_us, None, None, kind, names=some))
         streams.append(each for each in far if begin_us(each) >= past.from_us[each.event.site, each.event.camera])
     pages = merge(*streams, key=lambda logged: (begin_us(logged), logged.event.id))
     wanted = sorted((each for each in past.begun if kind in (None, each.event.kind)), key=begin_us)
@@ -131,7 +140,7 @@ def read_pages(read: Callable[..., list[LoggedEvent]]) -> Iterator[LoggedEvent]:
         beyond = page[-1]
 
 
-def read_past(store: Store, stretch: Stretch, *, withdrawn: bool) -> PastOfVisits:
+def read_past(store: Store, stretch: Stretch, *, withdrawn: bool, bare: bool = False) -> PastOfVisits:
     """What went on at a checkpoint of each camera before the stretch, and from where to read the log."""
     since_us = stretch.since_us
     if since_us is None:
@@ -154,7 +163,7 @@ def read_past(store: Store, stretch: Stretch, *, withdrawn: bool) -> PastOfVisit
                 from_us[name] = since_us  # nothing came of it since
         starts[name] = {visit.entry_us for visit in stays} | {each.since_us for each in state.presences}
     near_us = min((each for each in from_us.values() if each >= since_us - NEAR_US), default=since_us)
-    return PastOfVisits(list(_begun_at(store, starts, withdrawn=withdrawn)), near_us, from_us)
+    return PastOfVisits(list(_begun_at(store, starts, withdrawn=withdrawn, bare=bare)), near_us, from_us)
 
 
 def _points(store: Store, stretch: Stretch, since_us: int) -> Iterator[tuple[tuple[str, str], Checkpoint]]:
@@ -166,10 +175,13 @@ def _points(store: Store, stretch: Stretch, since_us: int) -> Iterator[tuple[tup
             yield name, points.get(name[1]) or store.checkpoint(*name, since_us)
 
 
-def _begun_at(store: Store, starts: Mapping[tuple[str, str], set[int]], *, withdrawn: bool) -> Iterator[LoggedEvent]:
+def _begun_at(
+    store: Store, starts: Mapping[tuple[str, str], set[int]], *, withdrawn: bool, bare: bool
+) -> Iterator[LoggedEvent]:
     """The events that began what went on at some instants of each camera, camera by camera."""
     found: dict[tuple[str, str], list[LoggedEvent]] = {name: [] for name in starts}
-    for logged in store.begun_at({at_us for some in starts.values() for at_us in some}, withdrawn=withdrawn):
+    instants = {at_us for some in starts.values() for at_us in some}
+    for logged in store.begun_at(instants, withdrawn=withdrawn, bare=bare):
         name, kind = (logged.event.site, logged.event.camera), logged.event.kind
         if kind in (*PRESENCE, "entered", "lingered") and begin_us(logged) in starts.get(name, ()):
             found[name].append(logged)

@@ -203,7 +203,7 @@ def some_visits(
     Visits that go on when it begins come first, if `going_on`. An end is known if it comes by `later_us` and is among
     the events that are read: some thousands at most.
     """
-    past = read_past(store, stretch, withdrawn=False) if going_on else PastOfVisits([], stretch.since_us, {})
+    past = read_past(store, stretch, withdrawn=False, bare=True) if going_on else PastOfVisits([], stretch.since_us, {})
     read = 0
 
     def counted(events: Iterator[LoggedEvent]) -> Iterator[LoggedEvent]:
@@ -211,7 +211,7 @@ def some_visits(
         for read, logged in enumerate(events, 1):  # noqa: B007 - the count is read below
             yield logged
 
-    events = counted(read_log(store, stretch._replace(until_us=later_us), past, withdrawn=False))
+    events = counted(read_log(store, stretch._replace(until_us=later_us), past, withdrawn=False, bare=True))
     found: list[Visit] = []
     for visit in Joiner(held=0).join(events):
         is_full = len(found) >= most
@@ -227,13 +227,16 @@ def some_visits(
 
 
 def visits(store: Store, stretch: Stretch, *, withdrawn: bool = False) -> Iterator[Visit]:
-    """The visits of which some part lies in a stretch, in the order in which they began. Memory is flat."""
+    """The visits of which some part lies in a stretch, in the order in which they began. Memory is flat.
+
+    Their events come without bursts and frames, but for the ends that are looked up.
+    """
     find_ends = partial(ends_of, store)
-    past = read_past(store, stretch, withdrawn=withdrawn)
+    past = read_past(store, stretch, withdrawn=withdrawn, bare=True)
     entries = [logged for logged in past.begun if logged.event.kind == "entered" and not logged.is_withdrawn]
     ends = find_ends(entries).values()
     past.begun.extend([end for end in ends if begin_us(end) < past.from_us[end.event.site, end.event.camera]])
-    events = read_log(store, stretch, past, withdrawn=withdrawn)
+    events = read_log(store, stretch, past, withdrawn=withdrawn, bare=True)
     for visit in Joiner(find_ends).join(events, is_all=stretch.until_us is None):
         end_us = visit.end_us
         if stretch.since_us is None or end_us is None or end_us >= stretch.since_us:
@@ -273,14 +276,13 @@ def ends_of(store: Store, entries: Sequence[LoggedEvent]) -> dict[str, LoggedEve
         return {}
     names = {(each.event.site, each.event.camera) for each in begun.values()}
     first_us = min(map(begin_us, begun.values()))
-    few = names if len(names) <= CAMERAS_AT_ONCE else None
     ends: dict[str, str] = {}
-    for left in read_pages(partial(store.begun, first_us, None, None, None, "left", names=few, bare=True)):
-        key = _stay(left.event)
-        over = [each for each in waiting.get(key, ()) if begin_us(each) <= begin_us(left)]
+    for left in store.departures(first_us, names if len(names) <= CAMERAS_AT_ONCE else None):
+        key = left[:4]
+        over = [each for each in waiting.get(key, ()) if begin_us(each) <= left.at_us]
         if not over:
             continue
-        ends.update((each.event.id, left.event.id) for each in over)
+        ends.update((each.event.id, left.id) for each in over)
         waiting[key] = [each for each in waiting[key] if each not in over]
         if len(ends) == len(begun):
             break
@@ -296,17 +298,33 @@ def _going_on(store: Store) -> Iterator[tuple[str | int | None, ...]]:
                 yield head.site, head.camera, track.id, visit.sector, visit.entry_us
 
 
-def begin_of(store: Store, left: LoggedEvent) -> LoggedEvent | None:
-    """The `entered` of the visit that a `left` ends."""
-    event = left.event
-    until_us = microseconds(event.started_at) + 1
-    pages = read_pages(partial(store.begun, None, until_us, event.site, event.camera, "entered", backwards=True))
-    return next((logged for logged in pages if _stay(logged.event) == _stay(event)), None)
+def begins_of(store: Store, ends: Sequence[LoggedEvent]) -> dict[str, LoggedEvent]:
+    """The `entered` of the visit that each of these `left` ends, by the id of the `left`. The log is read backwards
+    once for all of them.
+    """
+    waiting: dict[tuple[str | None, ...], list[LoggedEvent]] = {}
+    for left in ends:
+        waiting.setdefault(_stay(left.event), []).append(left)
+    if not waiting:
+        return {}
+    names = {(each.event.site, each.event.camera) for each in ends}
+    few, until_us = names if len(names) <= CAMERAS_AT_ONCE else None, max(map(begin_us, ends)) + 1
+    found: dict[str, LoggedEvent] = {}
+    for entered in read_pages(partial(store.begun, None, until_us, None, None, "entered", names=few, backwards=True)):
+        key = _stay(entered.event)
+        mine = [each for each in waiting.get(key, ()) if begin_us(entered) <= begin_us(each)]
+        if not mine:
+            continue
+        found.update((each.event.id, entered) for each in mine)
+        waiting[key] = [each for each in waiting[key] if each not in mine]
+        if len(found) == len(ends):
+            break
+    return found
 
 
 def visit_of(store: Store, logged: LoggedEvent) -> list[LoggedEvent]:
     """The events of the visit that an event belongs to, itself among them; of `moved` and `crossed`, only itself."""
-    entered = begin_of(store, logged) if logged.event.kind == "left" else logged
+    entered = begins_of(store, [logged]).get(logged.event.id) if logged.event.kind == "left" else logged
     if entered is None:
         return [logged]
     event = entered.event

@@ -52,7 +52,7 @@ class Replica:
 
     It is gone after `alive_until_us`, unless it has said by then that it lives: nobody waits for it.
     It serves `ensemble` of `generation` (None: nothing yet). `answered` is the newest generation that it has loaded
-    and checked, or refused with `fault`.
+    and checked, or refused with `fault`. One replica does the upkeep for all, while it lives: since `upkeep_since_us`.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Replica:
     models: tuple[str, ...]
     answered: int | None
     fault: str | None
+    upkeep_since_us: int | None = None
 
     def is_live(self, now_us: int) -> bool:
         return now_us < self.alive_until_us
@@ -82,6 +83,11 @@ class Standing:
     def others(self, name: str) -> tuple[Replica, ...]:
         """The live replicas beside this one."""
         return tuple(each for each in self.replicas if each.name != name and each.is_live(self.now_us))
+
+    def with_upkeep(self) -> Replica | None:
+        """The replica that does the upkeep; None: nobody does, until a live one notices."""
+        live = (each for each in self.replicas if each.is_live(self.now_us))
+        return next((each for each in live if each.upkeep_since_us is not None), None)
 
 
 ReplicaState = Literal["serves", "starting", "swaps", "not ready", "gone"]

@@ -116,10 +116,10 @@ class LoggedEvent:
     """An event as the log has it now.
 
     `seq` grows with each announcement of an event (new, corrected, withdrawn), so a reader that remembers the largest
-    `seq` misses nothing. `late`: it lies before the camera's head at that time. `supersedes` holds the ids of events
-    that this one replaces: the same fact at another instant, which is withdrawn, or its own id after a correction.
-    `superseded_by` is the late burst by which it was withdrawn; None while it holds, and where a person set aside what
-    told it.
+    `seq` misses nothing; see `has_number`. `late`: it lies before the camera's head at that time. `supersedes` holds
+    the ids of events that this one replaces: the same fact at another instant, which is withdrawn, or its own id after
+    a correction. `superseded_by` is the late burst by which it was withdrawn; None while it holds, and where a person
+    set aside what told it.
     """
 
     seq: int
@@ -133,6 +133,11 @@ class LoggedEvent:
     @property
     def is_withdrawn(self) -> bool:
         return self.withdrawn_at_us is not None
+
+    @property
+    def has_number(self) -> bool:
+        """Whether `seq` is the number of its newest announcement; just after the commit it may be negative."""
+        return self.seq > 0
 
     def as_wire(self) -> dict[str, Any]:
         """The schema of events on every channel and in every answer; instants as RFC 3339 in UTC. `superseded_by` is

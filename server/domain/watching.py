@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from server.domain.records import BurstFacts
+
 
 class Unseen(NamedTuple):
     """From the last frame before that could be judged to before the next one (us).
@@ -37,6 +39,18 @@ class Watching:
     rules: tuple[tuple[int, str], ...] = ()
 
 
+class CameraStretch(NamedTuple):
+    """A stretch of a camera, from `from_us` to before `until_us`."""
+
+    camera: str
+    from_us: int
+    until_us: int
+
+
+Neighbours = tuple[BurstFacts | None, BurstFacts | None]
+"""The last burst that ended by the begin of a stretch, and the first that began at its end or later."""
+
+
 class Stay(NamedTuple):
     """A target's presence in a sector, from the event that began it to the one that ended it (us; None: it goes on). Of
     presences that meet, from the first begin to the last end.
@@ -47,3 +61,14 @@ class Stay(NamedTuple):
     target: str
     from_us: int
     until_us: int | None
+
+
+class Departure(NamedTuple):
+    """A track left a sector of a camera at an instant; `id` is that of its event, `left`."""
+
+    site: str
+    camera: str
+    track: str | None
+    sector: str | None
+    at_us: int
+    id: str

@@ -2,46 +2,42 @@
 
 known? -> the ensemble, outside any transaction -> one turn of the camera -> the answer
 
+Where sites are in the database, another server may put another policy in force while a burst is judged. The turn sees
+that, and the burst is judged again: what judges a burst is what is in force in its turn, on every server.
+
 A turn keeps the observations, admits the bursts that are due, rewinds to before the oldest of them, folds, and
 commits. Folding reads back what is stored, so a live burst, a late burst and a replay are the same code over the
 same bytes.
-
-A burst ahead of the server's clock is kept but not admitted (`held`), because it would make every later burst late.
-The next turn of its camera or `release_held` admits it once the clock has caught up.
-
-A late burst is folded in its turn while that is quick, else outside of turns (`server.store.refolding`). One that comes
-too late is kept, and changes no event.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
 from policies.fusion.judge import judge
 from policies.fusion.judgement import Judgement
-from policies.observation import EnsembleInfo, Observation, Prediction
-from policies.site.site_policy import SitePolicy
+from policies.observation import Box, EnsembleInfo, Observation, Prediction
 from server.domain.burst import Burst
 from server.domain.ensemble_protocol import Ensemble
-from server.domain.errors import SectorwatchError, Unprocessable
-from server.domain.folding.refold import TooLong, refold
+from server.domain.errors import RetryLater, SectorwatchError, Unprocessable
 from server.domain.pictures.image_info import brightness_of, size_of
-from server.domain.records import Admitted, Checkpoint, Entry, Folded, KeptBurst, Known, Recorded
-from server.domain.times.clock import SECOND_US, Clock
+from server.domain.records import Entry, Folded, KeptBurst, Known
+from server.domain.times.clock import Clock
 from server.domain.times.lateness import DEFAULT_LATENESS
+from server.pipeline import advancing
+from server.pipeline.advancing import Advancing
 from server.pipeline.response import Receipt
-from server.pipeline.site_policies import Sites
+from server.pipeline.site_policies import SitePolicies
 
 log = logging.getLogger(__name__)
 
-MAX_SKEW_S = 300.0
-_MOST_WORK = 5000
-"""Of a late burst within its turn, in frames of an empty view: a tenth to a third of a second on a PC."""
+_MOST_JUDGINGS = 5
+"""Of one burst, whose policy changes meanwhile."""
 _UNKNOWN_SIZE = (4, 3)
 _NO_INFORMATION = (
     "they have the very bytes of earlier ones, as from a stuck camera or a short loop, or no model answers: "
@@ -49,17 +45,12 @@ _NO_INFORMATION = (
 )
 
 
-class Turn(Protocol):
+class Turn(advancing.Turn, Protocol):
     """One camera's turn: see `server.store.turn`."""
 
     def known(self, burst_id: str) -> Known | None: ...
+    def policy_version(self) -> int | None: ...
     def keep(self, entry: Entry) -> None: ...
-    def admit(self, until_us: int, late_within_us: int | None = None) -> Admitted | None: ...
-    def postpone(self) -> Admitted | None: ...
-    def rewind(self, before_us: int) -> Checkpoint: ...
-    def observations(self, after: Checkpoint) -> Iterator[Recorded]: ...
-    def policy(self, digest: str) -> SitePolicy: ...
-    def settle(self, after: Checkpoint, folded: Folded) -> None: ...
 
 
 class Store(Protocol):
@@ -71,24 +62,33 @@ class Store(Protocol):
     def turn(self, site: str, camera: str) -> AbstractContextManager[Turn]: ...
 
 
+class _Judged(NamedTuple):
+    """A burst with what came of it by a policy: `version` is its number in the database; None: it is of a file.
+
+    `seen` is what the ensemble saw besides the frames: crops by sector, and enlarged boxes.
+    """
+
+    entry: Entry
+    version: int | None
+    seen: tuple[tuple[tuple[str, Box], ...], tuple[Box, ...]]
+
+
 class Pipeline:
     """Judges bursts. Safe to use from several threads, and from several processes on the same store.
 
     `committed` is called after each turn, when there may be something to deliver. `judged` is called with the
-    judgements of each new burst's frames. A burst more than `max_skew_s` ahead of `clock` is held. One more than
-    `late_within_us` of its site behind its camera's newest frame is kept, and never folded.
+    judgements of each new burst's frames, once. `late_within_us`: see `Advancing`.
     """
 
     def __init__(
         self,
         ensemble: Ensemble,
         store: Store,
-        sites: Sites,
+        sites: SitePolicies,
         clock: Clock,
         *,
         committed: Callable[[], None] = lambda: None,
         judged: Callable[[Burst, Sequence[Judgement]], None] = lambda _burst, _judgements: None,
-        max_skew_s: float = MAX_SKEW_S,
         late_within_us: Callable[[str], int] = DEFAULT_LATENESS.within_us,
     ) -> None:
         self._ensemble = ensemble
@@ -97,8 +97,7 @@ class Pipeline:
         self._clock = clock
         self._committed = committed
         self._judged = judged
-        self._max_skew_us = round(max_skew_s * SECOND_US)
-        self._late_within_us = late_within_us
+        self._advancing = Advancing(store, clock, late_within_us=late_within_us)
         self._uninformative: set[tuple[str, str]] = set()
 
     @property
@@ -117,43 +116,54 @@ class Pipeline:
         """Judge a burst, and keep it with its result. A known burst gets its stored answer again.
 
         Raises Unprocessable for an unknown site, an image that cannot be judged (with the frame's index), or a
-        burst_id that another burst has used. Nothing is stored then.
+        burst_id that another burst has used. Raises RetryLater where the site's policy changes again and again. Nothing
+        is stored then.
         """
         if _is_known(burst, self._store.known(burst.burst_id), judged=False):
             return Receipt(known=True, burst=self._store.kept(burst.burst_id), judged=False)
-        entry = self._judge(burst)
+        judged = self._judge(burst)
+        for _ in range(_MOST_JUDGINGS):
+            known = self._take_turn(burst, judged)
+            if known is not None:
+                self._committed()
+                return Receipt(known, self._store.kept(burst.burst_id), judged=True)
+            judged = self._judge(burst, judged)
+        what = f"the policy of site `{burst.site}` changed {_MOST_JUDGINGS} times while a burst was judged"
+        raise RetryLater(f"{what}; nothing was stored", begun=True)
+
+    def _take_turn(self, burst: Burst, judged: _Judged) -> bool | None:
+        """Keep and fold a judged burst. Returns whether it was known: another request may have brought it meanwhile.
+
+        None: another policy is in force than the one that judged it, and nothing is changed.
+        """
         with self._store.turn(burst.site, burst.camera) as turn:
-            known = _is_known(
-                burst, turn.known(burst.burst_id), judged=True
-            )  # another request may have brought it meanwhile
-            if not known:
-                turn.keep(entry)
-                self._log_information(burst, self._advance(turn, burst.site))
-        self._committed()
-        return Receipt(known, self._store.kept(burst.burst_id), judged=True)
+            if _is_known(burst, turn.known(burst.burst_id), judged=True):
+                return True
+            if judged.version is not None and turn.policy_version() != judged.version:
+                return None
+            turn.keep(judged.entry)
+            self._log_information(burst, self._advancing.advance(turn, burst.site))
+        return False
 
-    def release_held(self) -> int:
-        """Admit the held bursts that the clock has caught up with; the number of cameras that advanced."""
-        advanced: set[tuple[str, str]] = set()
-        while cameras := self._store.held(self._due_us()):
-            for site, camera in cameras:
-                with self._store.turn(site, camera) as turn:
-                    self._advance(turn, site)
-            advanced |= {*cameras}
-            self._committed()
-        return len(advanced)
+    def _judge(self, burst: Burst, before: _Judged | None = None) -> _Judged:
+        """The burst with the ensemble's answers and the judgements of the present policy.
 
-    def _judge(self, burst: Burst) -> Entry:
-        """The burst with the ensemble's answers and the judgements of the present policy."""
+        `before`: as another policy judged it. The ensemble is asked again only if it has to see something else.
+        """
         edition = self._sites.edition(burst.site)
         policy = edition.policy.camera(burst.camera)
         info = self._ensemble.ensemble_info
-        images = [frame.image for frame in burst.frames]
-        answers = self._ensemble.answer(images, policy.crops(info), policy.enlarged(info))
-        observations = tuple(_observation(burst, index, info, dict(answer)) for index, answer in enumerate(answers))
-        judgements = [judge(policy, seen) for seen in observations]
-        self._judged(burst, judgements)
-        return Entry(
+        crops, enlarged = policy.crops(info), policy.enlarged(info)
+        seen = ((*crops.items(),), enlarged)
+        if before is not None and before.seen == seen:
+            observations = before.entry.observations
+        else:
+            answers = self._ensemble.answer([frame.image for frame in burst.frames], crops, enlarged)
+            observations = tuple(_observation(burst, index, info, dict(answer)) for index, answer in enumerate(answers))
+        judgements = [judge(policy, each) for each in observations]
+        if before is None:
+            self._judged(burst, judgements)
+        entry = Entry(
             burst=burst,
             ensemble_info=info,
             observations=observations,
@@ -162,25 +172,7 @@ class Pipeline:
             decisions=msgspec.json.encode(judgements, order="deterministic"),
             received_at_us=self._clock(),
         )
-
-    def _advance(self, turn: Turn, site: str) -> Folded | None:
-        """Fold what is due: this burst, and held ones that the clock has caught up with.
-
-        A late burst whose fold takes long waits for a refold outside of turns.
-        """
-        admitted = turn.admit(self._due_us(), self._late_within_us(site))
-        if admitted is not None and admitted.late:
-            try:
-                return self._settled(turn, admitted, _MOST_WORK)
-            except TooLong:
-                admitted = turn.postpone()
-        return None if admitted is None else self._settled(turn, admitted)
-
-    def _settled(self, turn: Turn, admitted: Admitted, most: int | None = None) -> Folded:
-        start = turn.rewind(admitted.oldest_us)
-        folded = refold(turn.observations(start), start, turn.policy, admitted.newest_us, most)
-        turn.settle(start, folded)
-        return folded
+        return _Judged(entry, edition.version, seen)
 
     def _log_information(self, burst: Burst, folded: Folded | None) -> None:
         """Log when a camera's newest frames stop carrying information, and when they carry some again."""
@@ -194,9 +186,6 @@ class Pipeline:
         elif informs and camera in self._uninformative:
             self._uninformative.discard(camera)
             log.info("frames tell something again", extra=fields | {"burst": burst.burst_id})
-
-    def _due_us(self) -> int:
-        return self._clock() + self._max_skew_us
 
 
 def _is_known(burst: Burst, known: Known | None, *, judged: bool) -> bool:

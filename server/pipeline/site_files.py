@@ -17,8 +17,6 @@ from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_poli
 from server.domain.files.text_files import SETTINGS_BYTES, UnreadableText, read_text
 
 SUFFIX = ".toml"
-PROPOSED = ".proposed"
-"""The ending of the file in which `tune` and `nuisances` propose a policy."""
 
 _CONFLICT = re.compile(r"sync-conflict-|conflicted copy|sfconflict|[._]conflict\b|_conf\(|[._]conflict-\d", re.I)
 """In the names that Syncthing, Dropbox, Nextcloud, Seafile and Resilio give to a copy that lost."""
@@ -27,10 +25,13 @@ _SITE = re.compile(r"""^\s*["']?site["']?\s*=\s*["']([^"'\n]*)["']""", re.M)
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """One version of a site policy, and the text it was written in."""
+    """One version of a site policy, and the text it was written in. `version` is its number in the database; None: it
+    is of a file.
+    """
 
     policy: SitePolicy
     text: str
+    version: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def look_at(folder: Path) -> Look:
     """What is in the folder. Reads no file. Raises OSError for a folder that cannot be read."""
     files, passed_over = [], {}
     for file in sorted(folder.iterdir()):
-        if SUFFIX not in file.name.lower() or file.name.endswith(PROPOSED):
+        if SUFFIX not in file.name.lower():
             continue
         status = _status(file)
         if why := of_nobody(file.name) or _not_a_file(status):

@@ -1,4 +1,4 @@
-"""The folder of site policies: one TOML file per site, read again when it changes.
+"""The site policies in force, where they are in a folder: one TOML file per site, read again when it changes.
 
 A changed file is in force for the next burst. A file that cannot be used is logged once per change, and its last good
 version stays in force. So do all versions while the folder cannot be read. After a restart, the version that judged
@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
@@ -33,17 +33,40 @@ class Standing:
     """What is in force for a site, and why that is not its newest file.
 
     `file` is the site's file, as far as one is known. `in_force` says whether that file as it is now counts, or its
-    last good version. Each fault names its file and line.
+    last good version. Each fault names its file and line. `version` is the number of the policy in the database; None
+    where sites are in a folder.
     """
 
     policy: SitePolicy | None
     file: Path | None
     in_force: InForce
     faults: tuple[str, ...]
+    version: int | None = None
+
+    @property
+    def name(self) -> str | None:
+        """What to call the site's policy: its file's name, or its version in the database."""
+        if self.version is not None:
+            return f"version {self.version} in the database"
+        return None if self.file is None else shown(self.file.name)
+
+
+class SitePolicies(Protocol):
+    """The site policies in force: `Sites` of a folder, or `server.pipeline.stored_sites` of the database.
+
+    `edition` and `policy` raise RetryLater for an unknown site, and ConfigurationError for one whose policy cannot be
+    used. `faults` are those of what cannot be used now; to ask for them also reads what has changed.
+    """
+
+    def policy(self, site: str) -> SitePolicy: ...
+    def edition(self, site: str) -> Edition: ...
+    def standing(self, site: str) -> Standing: ...
+    def sites(self) -> tuple[str, ...]: ...
+    def faults(self) -> Sized: ...
 
 
 class Sites:
-    """The site policies in force. Constructing reads nothing. Safe to use from several threads.
+    """The site policies in force of a folder. Constructing reads nothing. Safe to use from several threads.
 
     `last_text` gives the text of the policy that judged a site last. It is used for a site without a usable file, while
     some file in the folder cannot be used, and to choose between two files for one site after a restart.

@@ -1,33 +1,26 @@
-"""Versions of a site's policy: proposed, put in force by writing the site's file, taken back by writing that of before.
+"""Versions of a site's policy: proposed, put in force, taken back.
 
-The site's file is the truth about what is in force: the server judges by it, and whoever edits it by hand wins. The
-database keeps the text of each version, and what became of it. Where a process ends between the two, or somebody copies
-a version's text into the file, the database follows the file (`settle`).
+The text in force is a file of the folder (`folder_texts`), or a version in the database (`stored_texts`). The database
+keeps the text of each version, and what became of it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from policies.site.site_policy import SitePolicy, all_faults, parse_site_policy
-from server.domain.errors import ConfigurationError, Conflict, SectorwatchError, Unknown, Unprocessable
-from server.domain.files.atomic_files import ForeignOwner, replacing
-from server.domain.files.text_files import SETTINGS_BYTES, UnreadableText, decoded, encoded, read_content, shown
-from server.domain.policy_versions import BY_FILE, PolicyVersion
-from server.pipeline.site_files import SUFFIX
-from server.pipeline.site_policies import Sites
+from server.domain.errors import Conflict, SectorwatchError, Unknown, Unprocessable
+from server.domain.files.text_files import SETTINGS_BYTES, shown
+from server.domain.policy_versions import PolicyVersion, Standing
+from server.pipeline.site_policies import SitePolicies
 
 LONGEST_WHY = 500
 MOST_SHOWN = 50
-_FILE_MODE = 0o644
-
-Step = Literal["put in force", "take back"]
 
 
 class Changing(Protocol):
@@ -37,6 +30,11 @@ class Changing(Protocol):
     def version(self, number: int) -> PolicyVersion: ...
     def put_in_force(self, version: PolicyVersion, author: str) -> None: ...
     def take_back(self, version: PolicyVersion, author: str) -> None: ...
+    def judging(self, site: str) -> PolicyVersion | None: ...
+    def with_text(self, site: str, text: str) -> PolicyVersion | None: ...
+    def add(self, proposed: PolicyVersion) -> PolicyVersion: ...
+    def let_judge(self, version: PolicyVersion) -> None: ...
+    def remove(self, version: PolicyVersion, author: str) -> None: ...
 
 
 class Kept(Protocol):
@@ -45,64 +43,84 @@ class Kept(Protocol):
     def add(self, proposed: PolicyVersion) -> PolicyVersion: ...
     def version(self, number: int) -> PolicyVersion: ...
     def of_site(self, site: str, limit: int) -> Sequence[PolicyVersion]: ...
+    def judging(self, site: str) -> PolicyVersion | None: ...
     def changing(self) -> AbstractContextManager[Changing]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class SiteFile:
-    """A site's file as it is now. `text` is None where there is none yet: `path` is then where it would be.
+    """A site's text in force as it is now; `text` is None where there is none yet.
 
-    `content` are the file's bytes: those of the text, with its byte order mark and line ends.
+    In a folder, `path` is its file, or where it would be, and `content` are the file's bytes: those of the text, with
+    its byte order mark and line ends. In the database, `version` is the one that judges.
     """
 
-    path: Path
+    site: str
     text: str | None
+    path: Path | None = None
     content: bytes = b""
+    version: PolicyVersion | None = None
 
     @property
     def fingerprint(self) -> str:
-        """What changes with every change of the file, comments included; empty where there is none."""
+        """What changes with every change of the text, comments included; empty where there is none."""
         return "" if self.text is None else hashlib.sha256(self.text.encode()).hexdigest()
+
+    def standing(self, version: PolicyVersion) -> Standing:
+        """What became of a version of the site. In the database, one of several with the same text is in force."""
+        is_another = self.version is not None and self.version.number != version.number
+        return version.standing(None if is_another else self.text)
+
+    @property
+    def name(self) -> str:
+        """What to call it: its file's name, or whose policy it is."""
+        return f"the policy of `{self.site}`" if self.path is None else shown(self.path.name)
+
+    @property
+    def place(self) -> str:
+        """Where it is: as `name`, with the file's folder."""
+        return self.name if self.path is None else shown(self.path)
+
+
+class Texts(Protocol):
+    """The texts in force: `FolderTexts` or `StoredTexts`."""
+
+    def file(self, site: str, within: Changing | None = None) -> SiteFile: ...
+    def followed(self, site: str, versions: Sequence[PolicyVersion]) -> Sequence[PolicyVersion]: ...
+    def put(self, changing: Changing, before: SiteFile, version: PolicyVersion, text: str, author: str) -> None: ...
+    def put_back(self, before: SiteFile, version: PolicyVersion) -> None: ...
+    def settle(self, site: str) -> None: ...
+    def settle_changed(self) -> None: ...
 
 
 class SiteVersions:
-    """The versions of the policies in a folder. Constructing reads nothing. Safe to use from several processes."""
+    """The versions of the policies of sites. Constructing reads nothing. Safe to use from several processes."""
 
-    def __init__(self, sites: Sites, folder: Path, kept: Kept) -> None:
+    def __init__(self, sites: SitePolicies, texts: Texts, kept: Kept) -> None:
         self._sites = sites
-        self._folder = folder
+        self._texts = texts
         self._kept = kept
-        self._settled: dict[str, tuple[Path | None, int, int, int] | None] = {}
 
     def file(self, site: str) -> SiteFile:
-        """The site's file. Raises ConfigurationError where it cannot be read, and Conflict where its place is taken."""
-        known = self._sites.file(site)
-        path = known or self._folder / f"{site}{SUFFIX}"
-        if known is None and not path.exists():
-            return SiteFile(path, None)
-        try:
-            content = read_content(path, SETTINGS_BYTES)
-            text = decoded(content)
-        except UnreadableText as error:
-            raise ConfigurationError(f"{shown(path)}: {error}; mend the file") from None
-        if known is None and f'"{site}"' not in text and f"'{site}'" not in text:
-            raise Conflict(f"{shown(path)} is no policy for `{site}`: give it another name")
-        return SiteFile(path, text, content)
+        """The site's text in force. Raises ConfigurationError where its file cannot be read, and Conflict where the
+        place of its file is taken.
+        """
+        return self._texts.file(site)
 
     def propose(self, site: str, text: str, author: str, why: str = "", seen: str | None = None) -> PolicyVersion:
-        """Keep a changed text of the site's file; nothing is in force by that.
+        """Keep a changed text of the site's policy; nothing is in force by that.
 
-        `seen` is the fingerprint of the file from which the text was made: Conflict is raised where the file is another
-        one by now. Raises Unprocessable, with every fault and its line, for a text that is no policy of the site.
+        `seen` is the fingerprint of the text from which it was made: Conflict is raised where another one is in force
+        by now. Raises Unprocessable, with every fault and its line, for a text that is no policy of the site.
         """
         text = text.replace("\r\n", "\n")
-        policy = _checked(site, text)
+        policy = checked(site, text)
         file = self.file(site)
         if seen is not None and seen != file.fingerprint:
             raise Conflict(_changed(file, "you began", "load the page again and make your change there"))
         self.settle(site)
         if text == file.text:
-            raise Unprocessable(f"the text is that of {shown(file.path.name)}: nothing is changed")
+            raise Unprocessable(f"the text is that of {file.name}: nothing is changed")
         why = " ".join(why.split())
         if len(why) > LONGEST_WHY:
             raise Unprocessable(f"the reason has {len(why)} characters; at most {LONGEST_WHY} are kept")
@@ -120,7 +138,7 @@ class SiteVersions:
         return self._kept.add(proposed)
 
     def version(self, number: int) -> PolicyVersion:
-        """The version of a number, as the site's file shows it. Raises Unknown."""
+        """The version of a number, as the text in force shows it. Raises Unknown."""
         version = self._kept.version(number)
         return next((each for each in self.versions(version.site) if each.number == number), version)
 
@@ -133,116 +151,95 @@ class SiteVersions:
         raise Unknown(f"there is no version {number} of the policy of `{site}`")
 
     def versions(self, site: str) -> Sequence[PolicyVersion]:
-        """The versions of a site, newest first, at most MOST_SHOWN, as the site's file shows them.
-
-        Nothing is written. What the file shows and the database does not yet has the file's time.
+        """The versions of a site, newest first, at most MOST_SHOWN, as the text in force shows them. Nothing is
+        written.
         """
-        kept = self._kept.of_site(site, MOST_SHOWN)
-        try:
-            file = self.file(site)
-            changed_at_us = file.path.stat().st_mtime_ns // 1000
-        except (SectorwatchError, OSError):  # a file that cannot be read says nothing
-            return kept
-        return _followed(kept, file.text, changed_at_us)[0]
+        return self._texts.followed(site, self._kept.of_site(site, MOST_SHOWN))
 
     def put_in_force(self, number: int, author: str) -> PolicyVersion:
-        """Write the version's text into the site's file, whose byte order mark and line ends stay. It judges the next
-        burst.
+        """Make the version's text the one in force, which judges the next burst.
 
-        Raises Conflict where the file has changed since the proposal was made, or the version was in force already;
-        ConfigurationError where the file cannot be written. Then nothing is changed.
+        Raises Conflict where the text in force has changed since the proposal was made, or the version was in force
+        already; ConfigurationError where the file cannot be written. Then nothing is changed.
         """
 
         def allowed(version: PolicyVersion, file: SiteFile) -> str:
             if version.in_force_at_us is not None:
                 raise Conflict(_over(version, file))
             if file.text != version.before_text:
-                again = f"propose the change again from the file as it is (`sectorwatch policy propose {version.site}`)"
+                what = "text" if file.path is None else "file"
+                command = f"`sectorwatch policy propose {version.site}`"
+                again = f"propose the change again from the {what} as it is ({command})"
                 raise Conflict(_changed(file, f"version {number} was proposed", again))
             return version.text
 
-        return self._rewritten(number, allowed, lambda changing, version: changing.put_in_force(version, author))
+        def mark(changing: Changing, version: PolicyVersion) -> None:
+            changing.put_in_force(version, author)
+
+        return self._rewritten(number, author, allowed, mark)
 
     def take_back(self, number: int, author: str) -> PolicyVersion:
-        """Write the text from which the version was made into the site's file again. It judges the next burst.
+        """Make the text from which the version was made the one in force again, which judges the next burst.
 
-        Raises Conflict where the version is not in force, or the file has changed since; ConfigurationError where the
-        file cannot be written. Then nothing is changed.
+        Raises Conflict where the version is not in force, or the text in force has changed since; ConfigurationError
+        where the file cannot be written. Then nothing is changed.
         """
 
         def allowed(version: PolicyVersion, file: SiteFile) -> str:
-            if version.standing(file.text) != "in force":
+            if file.standing(version) != "in force":
                 raise Conflict(_not_in_force(version, file))
             if version.before_text is None:
-                raise Conflict(
-                    f"`{version.site}` had no file before version {number}, so there is nothing to go back to: "
-                    f"propose another version, or remove {shown(file.path)}"
-                )
+                raise Conflict(_nothing_before(version, file))
             return version.before_text
 
-        return self._rewritten(number, allowed, lambda changing, version: changing.take_back(version, author))
+        def mark(changing: Changing, version: PolicyVersion) -> None:
+            changing.take_back(version, author)
+
+        return self._rewritten(number, author, allowed, mark)
 
     def _rewritten(
         self,
         number: int,
+        author: str,
         allowed: Callable[[PolicyVersion, SiteFile], str],
         mark: Callable[[Changing, PolicyVersion], None],
     ) -> PolicyVersion:
-        """Write the file and mark the version, both or neither: the file last, just before the commit."""
-        written: SiteFile | None = None
-        self.settle(self._kept.version(number).site)
+        """Put a text in force and mark the version, both or neither: the text last, just before the commit."""
+        put: SiteFile | None = None
+        version = self._kept.version(number)
+        self.settle(version.site)
         try:
             with self._kept.changing() as changing:
                 version = changing.version(number)
-                file = self.file(version.site)
+                file = self._texts.file(version.site, changing)
                 text = allowed(version, file)
                 mark(changing, version)
                 after = changing.version(number)
-                _write(file.path, encoded(text, file.content), number)
-                written = file
+                self._texts.put(changing, file, version, text, author)
+                put = file
             return after
-        except SectorwatchError:  # of the commit, where the file is written
-            if written is not None:
-                _put_back(written, number)
+        except SectorwatchError:  # of the commit, where the text is put
+            if put is not None:
+                self._texts.put_back(put, version)
             raise
 
     def settle_changed(self) -> None:
         """Settle each site whose file is another one than the last time; the first time, all of them."""
-        for site in self._sites.sites():
-            file = self._sites.file(site)
-            try:
-                found = None if file is None else file.stat()
-            except OSError:
-                continue
-            look = None if found is None else (file, found.st_ino, found.st_size, found.st_mtime_ns)
-            if look != self._settled.get(site):
-                self.settle(site)
-                self._settled[site] = look
+        self._texts.settle_changed()
 
     def settle(self, site: str) -> None:
         """Have the database say what the site's file says."""
-        try:
-            text = self.file(site).text
-        except SectorwatchError:  # a file that cannot be read says nothing
-            return
-        if not _followed(self._kept.of_site(site, MOST_SHOWN), text, 0)[1]:
-            return
-        with self._kept.changing() as changing:
-            _, steps = _followed(changing.of_site(site, MOST_SHOWN), text, 0)
-            if self.file(site).text != text:
-                return
-            for version, what in steps:
-                step = changing.put_in_force if what == "put in force" else changing.take_back
-                step(version, BY_FILE)
+        self._texts.settle(site)
 
     def _digest(self, site: str) -> str | None:
         """The digest of the policy in force; None where the site has none."""
         with suppress(SectorwatchError):
-            return self._sites.policy(site).digest
+            return self._sites.edition(site).policy.digest
         return None
 
 
-def _checked(site: str, text: str) -> SitePolicy:
+def checked(site: str, text: str) -> SitePolicy:
+    """The policy in a text. Raises Unprocessable, with every fault and its line, for one that is none of the site."""
     if len(text.encode()) > SETTINGS_BYTES:
         raise Unprocessable(f"the text is larger than {SETTINGS_BYTES >> 20} MiB, so it is not a file of settings")
     if faults := all_faults(text):
@@ -253,87 +250,24 @@ def _checked(site: str, text: str) -> SitePolicy:
     return policy
 
 
-def _followed(
-    versions: Sequence[PolicyVersion], text: str | None, at_us: int
-) -> tuple[list[PolicyVersion], list[tuple[PolicyVersion, Step]]]:
-    """The versions, newest first, as the file's text shows them, and the steps from what the database says to that."""
-    shown_so, steps = list(versions), list[tuple[PolicyVersion, Step]]()
-    if text is None:
-        return shown_so, steps
-    while True:
-        in_force = [each for each in shown_so if each.in_force_at_us is not None and each.taken_back_at_us is None]
-        marked = max(in_force, key=lambda each: (each.in_force_at_us, each.text == text, each.number), default=None)
-        if marked is not None and marked.text == text:
-            return shown_so, steps
-        same = [each for each in shown_so if each.text == text]
-        written = next((each for each in same if each.in_force_at_us is None), None)
-        if written is None and marked is not None and marked.before_text == text:
-            steps.append((marked, "take back"))
-            shown_so[shown_so.index(marked)] = replace(marked, taken_back_at_us=at_us, taken_back_by=BY_FILE)
-            continue
-        if (written := written or next(iter(same), None)) is not None:
-            steps.append((written, "put in force"))
-            after = replace(written, in_force_at_us=at_us, in_force_by=BY_FILE, taken_back_at_us=None)
-            shown_so[shown_so.index(written)] = after
-        return shown_so, steps
+def _changed(file: SiteFile, since: str, todo: str) -> str:
+    now = file.version
+    by = f" (version {now.number} is in force, by {now.in_force_by})" if now is not None else ""
+    return f"{file.name} {'is gone' if file.text is None else 'has changed'} since {since}{by}: {todo}"
 
 
-def _write(place: Path, content: bytes, number: int) -> None:
-    """Write a file, through a link to where it is; owner and mode stay. Raises ConfigurationError."""
-    path = place.resolve()
-    try:
-        mode, owner = _mode_and_owner(path)
-        with replacing(path, mode, owner) as aside:
-            aside.write_bytes(content)
-    except OSError as error:
-        raise ConfigurationError(_unwritable(place, error.strerror or str(error), number)) from None
-    except ForeignOwner:
-        who = shown(_user(path))
-        todo = f"run the command as its owner, or give it to the server's user (`chown`): it belongs to {who}"
-        raise ConfigurationError(_unwritable(place, todo, number)) from None
-
-
-def _mode_and_owner(path: Path) -> tuple[int, tuple[int, int] | None]:
-    """Those of the file. A new file that root makes gets the owner of its folder, so that the server can change it."""
-    if path.exists():
-        found = path.stat()
-        return found.st_mode & 0o777, (found.st_uid, found.st_gid)
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        folder = path.parent.stat()
-        return _FILE_MODE, (folder.st_uid, folder.st_gid)
-    return _FILE_MODE, None
-
-
-def _user(path: Path) -> str:
-    """The names of the file's user and group, or their numbers."""
-    try:
-        return f"{path.owner()}:{path.group()}"
-    except (KeyError, OSError, NotImplementedError):
-        found = path.stat()
-        return f"{found.st_uid}:{found.st_gid}"
-
-
-def _unwritable(place: Path, why: str, number: int) -> str:
+def _nothing_before(version: PolicyVersion, file: SiteFile) -> str:
+    what, remove = ("file", f"remove {file.place}")
+    if file.path is None:
+        what, remove = "policy", f"`sectorwatch policy remove {version.site}`"
     return (
-        f"{shown(place)} cannot be written ({why}), so nothing is changed. deploy/README.md says, under `Versions of "
-        "site policies`, what lets the server write it (`ReadWritePaths=`, its owner). Or put the text there yourself: "
-        f"`sectorwatch policy show {number}` prints version {number}, and the server reads the file again"
+        f"`{version.site}` had no {what} before version {version.number}, so there is nothing to go back to: "
+        f"propose another version, or {remove}"
     )
 
 
-def _put_back(file: SiteFile, number: int) -> None:
-    if file.text is None:
-        file.path.unlink(missing_ok=True)
-    else:
-        _write(file.path, file.content, number)
-
-
-def _changed(file: SiteFile, since: str, todo: str) -> str:
-    return f"{shown(file.path.name)} {'is gone' if file.text is None else 'has changed'} since {since}: {todo}"
-
-
 def _over(version: PolicyVersion, file: SiteFile) -> str:
-    standing = version.standing(file.text)
+    standing = file.standing(version)
     if standing == "in force":
         return f"version {version.number} is in force already"
     return (
@@ -343,12 +277,13 @@ def _over(version: PolicyVersion, file: SiteFile) -> str:
 
 
 def _not_in_force(version: PolicyVersion, file: SiteFile) -> str:
-    standing = version.standing(file.text)
+    standing = file.standing(version)
     if standing == "proposed":
         return f"version {version.number} is only proposed: there is nothing to take back"
     if standing == "taken back":
         return f"version {version.number} is taken back already"
+    todo = "propose another version" if file.path is None else "edit the file, or propose another version"
     return (
-        f"{shown(file.path.name)} has changed since version {version.number} was put in force, so taking it back would "
-        "undo that change too: edit the file, or propose another version"
+        f"{file.name} has changed since version {version.number} was put in force, so taking it back would "
+        f"undo that change too: {todo}"
     )

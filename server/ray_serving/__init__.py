@@ -19,17 +19,14 @@ def require_ray() -> None:
 def reach(address: str) -> None:
     """Raises RetryLater where nothing answers at the head `address`: Ray itself tries for minutes and says little.
 
-    Raises ConfigurationError for an address of Ray's client protocol, by which Serve cannot be used in full. What names
-    no host (`auto`, `local`) Ray finds at once, or not.
+    `auto` is a cluster of this machine, which Ray finds at once, or not.
     """
-    if "://" in address:
-        raise ConfigurationError(
-            f'ray_address = "{address}" is of Ray\'s client: name the head as "host:6379", or "auto"'
-        )
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    if not host:
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_REACHED_S).close()
     except OSError as error:
-        raise RetryLater(f"no Ray cluster answers at {address} (`ray_address`): {error.strerror or error}") from error
+        raise RetryLater(
+            f"no Ray cluster answers at {address} (`ray_address`): {error.strerror or error}; start it, or name another"
+        ) from error

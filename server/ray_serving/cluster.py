@@ -9,37 +9,32 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import pickle
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import msgspec
-import ray
-from ray import serve
-from ray.exceptions import GetTimeoutError, RayError
-from ray.serve.exceptions import BackPressureError, RayServeException
 
 from policies.observation import EnsembleInfo
 from server import __version__
 from server.domain.errors import ConfigurationError, RetryLater
 from server.ray_serving import reach, wire
+from server.ray_serving.application import PREFIX, Application
+from server.ray_serving.condition import Condition
+from server.ray_serving.link import Link
+from server.ray_serving.messages import Deployment, Lost, Seen
 from server.ray_serving.remote_engine import RemoteEngine
-from server.ray_serving.remote_ensemble import Lost, RemoteEnsemble
-from server.ray_serving.replica import ONGOING, Replica, inspect
-from server.ray_serving.scaling import ByQueuedImages
-from server.ray_serving.signals import handlers_kept
+from server.ray_serving.remote_ensemble import RemoteEnsemble
 from server.ray_serving.tally import Tally
 from server.serving.loading import Load, Loaded
 from server.settings import ServerSettings
 
 log = logging.getLogger(__name__)
 
-PREFIX = "ens-"
-
-_DEPLOYMENT = "ensemble"
 _TERMS = (
     "models_dir",
     "lock",
@@ -54,67 +49,16 @@ _TERMS = (
 _INSPECTED_S = 300.0
 _READY_S = 300.0
 _LOOK_S = 0.2
-_REPORT_S = 5.0
-_GOLDEN_S = 120.0
-_HEALTH_S = 2.0
+_SEEN_S = 10.0
+_DEPLOYED_S = 60.0
 _SWEEP_S = 5.0
+_SWEEP_AGAIN_S = 60.0
 _OURS_UNUSED_S = 10.0
 _UNUSED_S = 300.0
 """A server asks for reports every second; this bounds how long its restart may take."""
 
-
-class Application:
-    """The replicas of one ensemble: see `Replicas` of `remote_ensemble`. `deploy` makes them anew."""
-
-    def __init__(self, name: str, deploy: Callable[[], None]) -> None:
-        self.name = name
-        self.deploy = deploy
-        self.renew()
-
-    def renew(self) -> None:
-        """Take another handle: now and then one of Ray's hangs (ray-project/ray#55142)."""
-        self.is_hanging = False
-        self._handle = serve.get_app_handle(self.name)
-
-    def ask(self, packed: bytes, within_s: float) -> bytes:
-        response = self._handle.answer.remote(packed)
-        try:
-            answer: bytes = response.result(timeout_s=within_s)
-        except TimeoutError:
-            response.cancel()
-            self.is_hanging = True
-            raise
-        except BackPressureError as error:
-            raise RetryLater(f"too many requests wait for the cluster: {error}") from error
-        except (RayError, RayServeException) as error:
-            raise Lost(_line(error)) from error
-        return answer
-
-    def golden(self) -> Sequence[bytes]:
-        return self._each("golden", _GOLDEN_S)
-
-    def retire(self, names: Sequence[str]) -> None:
-        log.error("replicas answer otherwise than the others", extra={"replicas": ",".join(names)})
-        for name in names:
-            self._each("retire", _REPORT_S, name)
-
-    def reports(self) -> list[wire.Report]:
-        """Of all replicas that answer. Raises Lost where there is none."""
-        return [wire.report(packed) for packed in self._each("report", _REPORT_S)]
-
-    def unused_s(self) -> float:
-        """How long no server has asked for a report. Raises Lost where there is no replica."""
-        return min(map(float, self._each("unused_s", _REPORT_S)))
-
-    def _each(self, method: str, within_s: float, *given: object) -> list[Any]:
-        try:
-            came = self._handle.broadcast(method, *given).results(timeout_s=within_s, return_exceptions=True)
-        except (TimeoutError, RayError, RayServeException) as error:
-            raise Lost(_line(error)) from error
-        answers = [one for one in came if not isinstance(one, Exception)]
-        if not answers:
-            raise Lost(_line(came[0]) if came else "it has no replica")
-        return answers
+MORE_AFTER_S, FEWER_AFTER_S, SEEN_OVER_S = 10.0, 300.0, 30.0
+"""A replica takes a while to load, and what waits is averaged: frames of one moment start none."""
 
 
 class Cluster:
@@ -129,88 +73,102 @@ class Cluster:
     ) -> None:
         self._settings = settings
         self._took = took
-        self._loading = loading
+        self._loading = pickle.dumps(loading)
         self._terms = _terms(settings)
         self._tally = Tally(max_queued_images=settings.max_queued_images, within_s=settings.answer_within_s)
+        self._link = Link()
+        self._condition = Condition()
         self._held = weakref.WeakValueDictionary[str, RemoteEnsemble]()
         self._ours = set[str]()
         self._changing = threading.RLock()
-        self._swept_at = time.monotonic()
-        self._has_connected = False
-        _keep_logs_plain()  # the import of ray has changed them
+        self._stopping = threading.Event()
+        self._sweep_at_s = time.monotonic() + _SWEEP_S
 
     def load(self, models: Sequence[str]) -> Loaded[RemoteEnsemble]:
         """These models as replicas that answer.
 
-        A node loads them first, and checks lock and golden set. Raises what it raises, ConfigurationError when the
-        cluster has no room for the replicas, and RetryLater when there is no cluster.
+        A node loads them first, and checks lock and golden set. Raises what it raises. Raises RetryLater when there is
+        no cluster, or no room for the first ensemble; ConfigurationError when there is none for another one.
         """
-        self._connect()
-        inspected = self._inspect(tuple(models))
-        info, name = inspected.ensemble_info, PREFIX + inspected.ensemble_info.ensemble
-        with self._changing:
-            ensemble = self._held.get(name) or self._take(name, tuple(models), info, insists=inspected.fault is None)
-            self._held[name] = ensemble
+        try:
+            self._open()
+            inspected = self._inspect(tuple(models))
+            info, name = inspected.ensemble_info, PREFIX + inspected.ensemble_info.ensemble
+            with self._changing:
+                ensemble = self._held.get(name) or self._take(
+                    name, tuple(models), info, insists=inspected.fault is None
+                )
+                self._held[name] = ensemble
+        except (Lost, TimeoutError) as error:
+            raise RetryLater(f"the Ray cluster was lost meanwhile: {error}") from error
+        finally:
+            self._condition.doing = None
         return Loaded(tuple(models), ensemble, lambda _answering: ensemble.check_golden())
 
     def engine_of(self, ensemble: RemoteEnsemble) -> RemoteEngine:
         """The cluster as an engine."""
         return RemoteEngine(ensemble, self, self._tally)
 
+    def hindrance(self, ensemble: str | None) -> str | None:
+        """Why this ensemble does not answer at present; without one, what its start waits for. None: nothing."""
+        return self._condition.doing if ensemble is None else self._condition.fault(PREFIX + ensemble)
+
     def tend(self) -> None:
-        """See `Tended`. Raises what Ray raises while its head is away."""
-        for name, ensemble in list(self._held.items()):
-            application = ensemble.replicas
-            assert isinstance(application, Application)
-            try:
-                reports = application.reports()
-            except Lost:
-                self._restore(application)
-                continue
-            if application.is_hanging:
-                application.renew()
-            self._tally.note(name, reports)
-            for model, seconds in (each for report in reports for each in report.took):
-                self._took(model, seconds)
-        if time.monotonic() - self._swept_at > _SWEEP_S:
-            self._swept_at = time.monotonic()
-            self._sweep()
+        """See `Tended`. Raises RetryLater, ConfigurationError, Lost and TimeoutError while nothing answers."""
+        names = list(self._held)
+        try:
+            self._open()
+            lost = {name: why for name in names if (why := self._lost(name)) is not None}
+            if lost and len(lost) < len(names):
+                with suppress(RetryLater):  # without a head the others answer nevertheless
+                    self._restore(lost)
+            else:
+                self._restore(lost)
+        except (RetryLater, ConfigurationError, Lost, TimeoutError) as error:
+            why = error.detail if isinstance(error, RetryLater | ConfigurationError) else str(error)
+            for name in names:
+                self._condition.failed(name, why)
+            self._link.close()  # Ray finds another head in another process only
+            raise
+        if time.monotonic() > self._sweep_at_s and not lost:
+            self._sweep_at_s = time.monotonic() + _SWEEP_AGAIN_S
+            reach(self._settings.ray_address)  # else a call would hang
+            with self._unless_changing() as may_sweep:
+                if may_sweep:
+                    self._sweep()
+            self._sweep_at_s = time.monotonic() + _SWEEP_S
 
     def leave(self) -> None:
-        """Give up the connection, if this is who made it."""
-        if self._has_connected:
-            ray.shutdown()
+        """Give up the connection."""
+        self._stopping.set()
+        self._link.close()
 
-    def _connect(self) -> None:
-        _keep_logs_plain()
-        if ray.is_initialized():
+    def _open(self) -> None:
+        if self._link.is_open:
             return
         address = self._settings.ray_address
+        self._condition.doing = f"it connects to the Ray cluster ({address})"
         reach(address)
         try:
-            with handlers_kept():
-                ray.init(address, namespace="sectorwatch", log_to_driver=False, configure_logging=False)
-        except ConnectionError as error:
-            raise RetryLater(
-                f"the Ray cluster at {address} (`ray_address`) does not let this server in: {_line(error)}; if its "
-                "head has a token, set RAY_AUTH_MODE=token here, and copy ~/.ray/auth_token"
-            ) from error
-        except (RuntimeError, ValueError) as error:
-            raise ConfigurationError(f"the Ray cluster at {address} cannot be used: {_line(error)}") from error
-        self._has_connected = True
-        serve.start(proxy_location="Disabled")
-        _keep_logs_plain()
+            is_new = self._link.open(address)
+        except (Lost, TimeoutError) as error:
+            raise RetryLater(f"the Ray cluster at {address} (`ray_address`) does not answer: {error}") from error
+        except (RetryLater, ConfigurationError) as error:
+            raise type(error)(f"ray_address {address}: {error.detail}") from error
+        if is_new:
+            log.info("connected to the Ray cluster", extra={"address": address})
 
     def _inspect(self, models: tuple[str, ...]) -> wire.Inspected:
-        remote = ray.remote(num_cpus=0, num_gpus=self._settings.ray_gpus, max_calls=1)(inspect)
+        gpus = self._settings.ray_gpus
+        room = f" with {gpus:g} GPUs free" if gpus else ""
+        self._condition.doing = f"a node{room} loads and checks {', '.join(models)}"
         try:
-            packed = ray.get(remote.remote(self._terms, models, self._loading), timeout=_INSPECTED_S)
-        except GetTimeoutError:
-            raise ConfigurationError(
-                f"no node has loaded {', '.join(models)} within {_INSPECTED_S:.0f} s: {self._wanted()}"
-            ) from None
-        except RayError as error:
-            raise ConfigurationError(f"no node can load {', '.join(models)}: {_line(error)}") from error
+            packed = self._link.call(
+                "inspect", self._terms, models, self._loading, gpus, _INSPECTED_S, within_s=_INSPECTED_S
+            )
+        except TimeoutError:
+            self._refuse_or_wait(f"no node{room} has loaded {', '.join(models)} within {_INSPECTED_S:.0f} s")
+            raise
         inspected = wire.reply(packed)
         assert isinstance(inspected, wire.Inspected)
         return inspected
@@ -221,83 +179,145 @@ class Cluster:
         def deploy() -> None:
             self._deploy(name, models, info.ensemble, insists=insists)
 
-        if _status(name) not in ("RUNNING", "DEPLOYING"):
+        is_ours = self._seen(name) is None
+        if is_ours:
             deploy()
-        self._wait(name)
-        application = Application(name, deploy)
+        self._wait(name, is_ours=is_ours)
+        application = Application(name, self._link, deploy)
         with suppress(Lost):
             if {report.terms for report in application.reports()} != {self._terms_digest(insists=insists)}:
                 deploy()
-                self._wait(name)
-                application.renew()
+                self._wait(name, is_ours=False)
         return RemoteEnsemble(info, application, self._tally, within_s=self._settings.answer_within_s)
 
     def _deploy(self, name: str, models: tuple[str, ...], digest: str, *, insists: bool) -> None:
         settings = self._settings
-        least, most = settings.ray_min_replicas, max(settings.ray_min_replicas, settings.ray_max_replicas)
-        autoscaling = {
-            "min_replicas": least,
-            "max_replicas": most,
-            "policy": {"policy_function": ByQueuedImages, "policy_kwargs": {"each": settings.ray_queued_images}},
-        }
-        replica = serve.deployment(
-            Replica,
-            name=_DEPLOYMENT,
-            max_ongoing_requests=ONGOING,
+        deployment = Deployment(
+            name=name,
+            terms=self._terms,
+            models=models,
+            ensemble=digest,
+            terms_digest=self._terms_digest(insists=insists),
+            insists=insists,
+            loading=self._loading,
+            least=settings.ray_min_replicas,
+            most=max(settings.ray_min_replicas, settings.ray_max_replicas),
+            queued_images=settings.ray_queued_images,
+            cpus=settings.ray_cpus,
+            gpus=settings.ray_gpus,
             max_queued_requests=settings.admission_limit,
-            ray_actor_options={"num_cpus": settings.ray_cpus, "num_gpus": settings.ray_gpus},
-            graceful_shutdown_timeout_s=settings.answer_within_s,
-            health_check_period_s=_HEALTH_S,
-            max_constructor_retry_count=3,
-            **({"num_replicas": least} if least == most else {"autoscaling_config": autoscaling}),
+            stopped_within_s=settings.answer_within_s,
+            more_after_s=MORE_AFTER_S,
+            fewer_after_s=FEWER_AFTER_S,
+            seen_over_s=SEEN_OVER_S,
         )
-        terms_digest = self._terms_digest(insists=insists)
-        bound = replica.bind(self._terms, models, digest, terms_digest, insists=insists, loading=self._loading)
         log.info("ensemble deployed on Ray", extra={"application": name, "models": ",".join(models)})
-        target = serve.RunTarget(bound, name=name, route_prefix=None)
-        serve.run_many([target], wait_for_applications_running=False)
+        self._link.call("deploy", msgspec.msgpack.encode(deployment), within_s=_DEPLOYED_S)
         self._ours.add(name)
 
-    def _wait(self, name: str) -> None:
-        """Until the application runs. Raises ConfigurationError, and deletes it, when it does not."""
-        until = time.monotonic() + _READY_S
-        pause = threading.Event()
-        while (status := _status(name)) != "RUNNING":
-            if status in ("DEPLOY_FAILED", "UNHEALTHY", "") or time.monotonic() > until:
-                why = _message(name) or f"it is not ready within {_READY_S:.0f} s"
-                serve.delete(name, _blocking=False)
-                raise ConfigurationError(f"{name} does not run on the Ray cluster: {why}; {self._wanted()}")
-            pause.wait(_LOOK_S)
+    def _wait(self, name: str, *, is_ours: bool) -> None:
+        """Until the application runs. An application that is not `is_ours` is never deleted: another server uses it.
 
-    def _restore(self, application: Application) -> None:
+        Raises ConfigurationError when it cannot run; when there is no room, also RetryLater (see `load`).
+        """
+        until = time.monotonic() + _READY_S
+        while (seen := self._seen(name)) is None or seen.status != "RUNNING":
+            fault = self._fault(name, seen)
+            self._condition.doing = fault
+            has_failed = seen is None or (is_ours and seen.status in ("DEPLOY_FAILED", "UNHEALTHY"))
+            if has_failed or time.monotonic() > until:
+                if not has_failed:
+                    self._refuse_or_wait(fault)
+                if is_ours:
+                    self._link.call("delete", name, within_s=_SEEN_S)
+                raise ConfigurationError(f"{fault}; {self._wanted()}")
+            if self._stopping.wait(_LOOK_S):
+                raise RetryLater("this server is stopping")
+
+    def _refuse_or_wait(self, fault: str) -> None:
+        """Raises RetryLater for the first ensemble, which waits for room: nodes may come."""
+        if not self._held:
+            raise RetryLater(f"{fault}; {self._wanted()}")
+        raise ConfigurationError(f"{fault}; {self._wanted()}")
+
+    @contextmanager
+    def _unless_changing(self) -> Iterator[bool]:
+        """False while a swap waits for room, which may take minutes: reports are asked for meanwhile."""
+        is_free = self._changing.acquire(blocking=False)
+        try:
+            yield is_free
+        finally:
+            if is_free:
+                self._changing.release()
+
+    def _lost(self, name: str) -> str | None:
+        """Ask for reports, and note them; why there are none."""
+        ensemble = self._held.get(name)
+        if ensemble is None:
+            return None
+        application = ensemble.replicas
+        assert isinstance(application, Application)
+        try:
+            reports = application.reports()
+        except (Lost, TimeoutError) as error:
+            self._condition.failed(name, str(error))
+            return str(error)
+        self._condition.answered(name)
+        self._tally.note(name, reports)
+        for model, seconds in (each for report in reports for each in report.took):
+            self._took(model, seconds)
+        return None
+
+    def _restore(self, lost: Mapping[str, str]) -> None:
         """Deploy again what somebody has deleted, or a new head does not know. Lost replicas Ray replaces itself."""
-        if _status(application.name) not in ("RUNNING", "DEPLOYING", "UNHEALTHY"):
-            with self._changing:
-                log.warning("the ensemble was gone from the Ray cluster", extra={"application": application.name})
-                application.deploy()
-                application.renew()
+        if not lost:
+            return
+        reach(self._settings.ray_address)  # else a call would hang
+        for name, why in lost.items():
+            seen, ensemble = self._seen(name), self._held.get(name)
+            self._condition.failed(name, f"{self._fault(name, seen)} ({why})")
+            if ensemble is not None and (seen is None or seen.status not in ("RUNNING", "DEPLOYING", "UNHEALTHY")):
+                log.warning("the ensemble is deployed again", extra={"cause": self._fault(name, seen)})
+                assert isinstance(ensemble.replicas, Application)
+                with self._unless_changing() as may_deploy:
+                    if may_deploy:
+                        ensemble.replicas.deploy()
 
     def _sweep(self) -> None:
         """Delete the applications that no server has asked for a while."""
-        with self._changing:
-            for name, status in _applications().items():
-                if not name.startswith(PREFIX) or name in self._held or status == "DEPLOYING":
-                    continue
-                try:
-                    unused_s = Application(name, lambda: None).unused_s()
-                except Lost:
-                    continue  # it starts, or ends
-                if unused_s > (_OURS_UNUSED_S if name in self._ours else _UNUSED_S):
-                    log.info("unused ensemble deleted from Ray", extra={"application": name})
-                    serve.delete(name, _blocking=False)
-                    self._ours.discard(name)
+        for name, seen in self._applications().items():
+            if not name.startswith(PREFIX) or name in self._held or seen.status == "DEPLOYING":
+                continue
+            try:
+                unused_s = Application(name, self._link, lambda: None).unused_s()
+            except (Lost, TimeoutError):
+                continue  # it starts, or ends
+            if unused_s > (_OURS_UNUSED_S if name in self._ours else _UNUSED_S):
+                log.info("unused ensemble deleted from Ray", extra={"application": name})
+                self._link.call("delete", name, within_s=_SEEN_S)
+                self._ours.discard(name)
 
     def _terms_digest(self, *, insists: bool) -> str:
         """Of all that makes an application what it is: code and settings."""
         options = [__version__, self._settings.admission_limit, insists] + [
-            getattr(self._settings, name) for name in type(self._settings).__struct_fields__ if name.startswith("ray_")
+            getattr(self._settings, name)
+            for name in type(self._settings).__struct_fields__
+            if name.startswith("ray_") and name != "ray_address"
         ]
         return hashlib.sha256(msgspec.json.encode([self._terms, options])).hexdigest()
+
+    def _applications(self) -> dict[str, Seen]:
+        return msgspec.convert(self._link.call("applications", within_s=_SEEN_S), dict[str, Seen])
+
+    def _seen(self, name: str) -> Seen | None:
+        return self._applications().get(name)
+
+    def _fault(self, name: str, seen: Seen | None) -> str:
+        if seen is None:
+            return f"{name} is not on the Ray cluster"
+        wanted = max(seen.replicas, self._settings.ray_min_replicas)
+        why = f": {seen.message}" if seen.message else ""
+        return f"{seen.running} of {wanted} replicas of {name} run on the Ray cluster{why}"
 
     def _wanted(self) -> str:
         settings = self._settings
@@ -307,37 +327,7 @@ class Cluster:
         )
 
 
-def _keep_logs_plain() -> None:
-    """Take back what Ray does to this process's logs: a field of its own in every record, and lines of its routers."""
-    logging.setLogRecordFactory(logging.LogRecord)
-    for name in ("ray", "ray.serve"):  # what matters of theirs, `tend` and `load` say
-        logging.getLogger(name).setLevel(logging.ERROR)
-
-
 def _terms(settings: ServerSettings) -> dict[str, Any]:
     workers = settings.inference_threads or max(1, int(settings.ray_cpus))
     given = {name: msgspec.to_builtins(getattr(settings, name), enc_hook=str) for name in _TERMS}
     return given | {"inference_threads": workers}
-
-
-def _applications() -> dict[str, str]:
-    return {name: str(each.status.value) for name, each in serve.status().applications.items()}
-
-
-def _status(name: str) -> str:
-    """Of an application, in Ray's words; empty: there is none."""
-    return _applications().get(name, "")
-
-
-def _message(name: str) -> str:
-    overview = serve.status().applications.get(name)
-    return _last_line(overview.message) if overview is not None else ""
-
-
-def _last_line(text: str) -> str:
-    """What a traceback ends with."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {next((line for line in str(error).splitlines() if line.strip()), '')}"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Protocol
 
-from server.engine import SILENCE_S, Load
+from server.domain.errors import SectorwatchError
+from server.engine import Load
 from server.ray_serving.remote_ensemble import RemoteEnsemble
 from server.ray_serving.tally import Tally
 
 log = logging.getLogger(__name__)
 
 _EVERY_S = 1.0
+_AGAIN_S = 3.0
 
 
 class Tended(Protocol):
@@ -32,11 +33,10 @@ class Tended(Protocol):
 class RemoteEngine:
     """Answers by the replicas of a cluster. Constructing starts nothing."""
 
-    def __init__(self, first: RemoteEnsemble, cluster: Tended, tally: Tally, *, silence_s: float = SILENCE_S) -> None:
+    def __init__(self, first: RemoteEnsemble, cluster: Tended, tally: Tally) -> None:
         self.first = first
         self._cluster = cluster
         self._tally = tally
-        self._silence_s = silence_s
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -45,8 +45,8 @@ class RemoteEngine:
         return ensemble
 
     def start(self, on_stuck: Callable[[], None]) -> None:
-        """Look after the cluster from now on. `on_stuck` is called when it has been out of reach for `silence_s`."""
-        self._thread = threading.Thread(target=self._tend, args=(on_stuck,), name="sectorwatch-ray", daemon=True)
+        """Look after the cluster from now on. `on_stuck` is never called: a restart of the server helps no cluster."""
+        self._thread = threading.Thread(target=self._tend, name="sectorwatch-ray", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -63,16 +63,17 @@ class RemoteEngine:
         """Raises RetryLater when a request of one image of `client` would be refused now."""
         self._tally.refuse_if_full(client)
 
-    def _tend(self, on_stuck: Callable[[], None]) -> None:
-        reached_at = time.monotonic()
-        while not self._stopping.wait(_EVERY_S):
+    def _tend(self) -> None:
+        last = ""
+        while not self._stopping.wait(_AGAIN_S if last else _EVERY_S):
             try:
                 self._cluster.tend()
-            except Exception as error:  # noqa: BLE001  Ray raises what it likes while its head is away
-                log.warning("the Ray cluster is not looked after", extra={"cause": f"{type(error).__name__}: {error}"})
-                if time.monotonic() - reached_at > self._silence_s:
-                    log.critical("the Ray cluster is out of reach")
-                    on_stuck()
-                    return
+            except Exception as error:  # noqa: BLE001  the next time may find it mended
+                why = error.detail if isinstance(error, SectorwatchError) else f"{type(error).__name__}: {error}"
+                if why != last:
+                    log.warning("the Ray cluster is not looked after", extra={"cause": why})
+                last = why
             else:
-                reached_at = time.monotonic()
+                if last:
+                    log.info("the Ray cluster is looked after again")
+                last = ""

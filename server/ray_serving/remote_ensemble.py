@@ -12,6 +12,7 @@ from server.domain.ensemble_protocol import Answers
 from server.domain.errors import RetryLater, Unapproved
 from server.domain.on_behalf import present_client
 from server.ray_serving import wire
+from server.ray_serving.messages import Lost
 from server.ray_serving.tally import Tally
 
 _GRACE_S = 2.0
@@ -19,10 +20,6 @@ _GRACE_S = 2.0
 
 _TRIES = 2
 _LOST_RETRY_S = 5
-
-
-class Lost(Exception):
-    """A replica died, or cannot be reached. Whether it has answered is not known."""
 
 
 class Replicas(Protocol):

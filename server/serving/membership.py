@@ -18,6 +18,7 @@ import msgspec
 from server import __version__
 from server.domain.errors import Conflict, DatabaseUnavailable, RetryLater, SectorwatchError
 from server.domain.fleet import Generation, Origin, Replica, Standing
+from server.domain.times.clock import SECOND_US
 from server.store.fleet import LEFT, Fleet, is_orphan
 
 log = logging.getLogger(__name__)
@@ -53,18 +54,27 @@ class Membership:
         self._run = secrets.token_hex(8)
         self._has_joined = self._was_killed = False
         self._said: Callable[[], None] = lambda: None
+        self._upkeep_until_s = 0.0
         self._never = threading.Event()
 
     def join(self) -> None:
         self._was_killed = self._fleet.join(self.name, self._run)
         self._has_joined = True
+        self._hold_upkeep()
 
     def leave(self) -> None:
+        """Say that this replica stops. Another one may do the upkeep from now on."""
+        self._upkeep_until_s = 0.0
         if self._has_joined:
             self._fleet.leave(self.name, self._run)
 
+    @property
+    def has_upkeep(self) -> bool:
+        """Whether this replica has the lease for the upkeep. While the database does not answer, it runs out."""
+        return time.monotonic() < self._upkeep_until_s
+
     def beat(self) -> None:
-        """Say that this replica lives."""
+        """Say that this replica lives, and do the upkeep from now on where nobody does."""
         if not self._has_joined:
             return
         holder = self._fleet.beat(self.name, self._run)
@@ -75,6 +85,7 @@ class Membership:
         if is_displaced and not self.is_displaced:
             log.error("another server has this one's name: give each its own `instance`", extra={"instance": self.name})
         self.is_displaced = is_displaced
+        self._hold_upkeep()
 
     def standing(self) -> Standing:
         return self._fleet.standing()
@@ -146,6 +157,12 @@ class Membership:
             *(OnReplica(each.name, "serves" if _has(each, generation) else "behind") for each in others),
             *(OnReplica(each.name, "gone") for each in gone),
         )
+
+    def _hold_upkeep(self) -> None:
+        asked_s, had_it = time.monotonic(), self.has_upkeep
+        self._upkeep_until_s = asked_s + self._fleet.hold_upkeep(self.name, self._run) / SECOND_US
+        if self.has_upkeep != had_it:
+            log.info("does the upkeep" if self.has_upkeep else "another server does the upkeep")
 
     def _decided(self, asked: Generation) -> Generation | None:
         try:

@@ -14,7 +14,7 @@ from server.domain.announcements import Notice, Noticed
 from server.domain.ensemble_protocol import Answering
 from server.domain.errors import RetryLater, Unapproved
 from server.serving.loading import Loaded
-from server.store.outbox import Notices
+from server.store.events.outbox import Notices
 
 log = logging.getLogger(__name__)
 

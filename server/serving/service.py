@@ -11,10 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
-
-import msgspec
 
 from policies.observation import EnsembleInfo
 from server.domain.ensemble_protocol import Ensemble
@@ -26,8 +23,9 @@ from server.serving.answering import Engine, Handle
 from server.serving.loading import Load, Loaded
 from server.serving.membership import Membership, OnReplica
 from server.serving.notices import GoldenCheck, NoticeQueue
-from server.serving.swap import Comparison, OneSwap, Swap, Watched, run_shadow
-from server.store.outbox import Notices
+from server.serving.served import InService, Served, described
+from server.serving.swap import OneSwap, Swap, Watched, run_shadow
+from server.store.events.outbox import Notices
 
 log = logging.getLogger(__name__)
 
@@ -37,40 +35,14 @@ RETRY_S = 60.0
 """After which a server tries again to serve what it could not."""
 
 
-class InService(msgspec.Struct, frozen=True):
-    """An ensemble's digest and models. `instead_of` is the digest before a swap, `compared` the result of its
-    shadow, `others` what the other replicas serve.
-    """
-
-    ensemble: str
-    models: tuple[str, ...]
-    instead_of: str | None = None
-    compared: Comparison | None = None
-    others: tuple[OnReplica, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """An ensemble with all that answers by it."""
-
-    loaded: Loaded[Any]
-    handle: Handle
-    watched: Watched
-    ensemble: Ensemble
-    pipeline: Pipeline
-
-    @property
-    def digest(self) -> str:
-        return self.handle.ensemble_info.ensemble
-
-
 class Service:
     """The ensemble in service. Safe to use from several threads.
 
     `load` makes ensembles, `engine_of` the engine for the first one: both in this process, or both on a Ray cluster.
     `chosen` gives the models for the start, `usable` those of some names whose card can be used. `counted` wraps an
     ensemble so that its answers are counted, `pipeline_of` makes its pipeline. `announced` is called with each ensemble
-    that comes into service.
+    that comes into service. `hindrance` says why the ensemble of a digest does not answer at present, or (for None)
+    what the load of the first waits for.
     """
 
     def __init__(
@@ -86,6 +58,7 @@ class Service:
         announced: Callable[[EnsembleInfo], None],
         notices: Notices,
         metrics: Metrics,
+        hindrance: Callable[[str | None], str | None] = lambda _ensemble: None,
     ) -> None:
         self._load = load
         self._engine_of = engine_of
@@ -95,6 +68,8 @@ class Service:
         self._counted = counted
         self._pipeline_of = pipeline_of
         self._announced = announced
+        self._hindrance = hindrance
+        self._waits_for: str | None = None
         self._notices = NoticeQueue(notices, membership.name)
         self._golden = GoldenCheck(self._notices, metrics.golden_checked)
         self._one_swap = OneSwap(metrics.swap_asked)
@@ -114,14 +89,19 @@ class Service:
     def current(self) -> Served:
         """What is in service.
 
-        Raises RetryLater before the first ensemble, while it does not answer as approved, and while the replicas are to
-        serve another one that this server does not have.
+        Raises RetryLater before the first ensemble, while it does not answer or not as approved, and while the replicas
+        are to serve another one that this server does not have.
         """
         served = self._served
         if (fault := self._unready()) is not None:
             raise RetryLater(fault, retry_after_s=UNAPPROVED_RETRY_S)
+        why = self._hindrance(None if served is None else served.digest)
         if served is None:
-            raise RetryLater("the ensemble is still loading", retry_after_s=LOADING_RETRY_S)
+            why = why or self._waits_for
+            detail = f"the ensemble is still loading: {why}" if why else "the ensemble is still loading"
+            raise RetryLater(detail, retry_after_s=LOADING_RETRY_S)
+        if why is not None:
+            raise RetryLater(why, retry_after_s=LOADING_RETRY_S)
         return served
 
     def begin(self, on_stuck: Callable[[], None]) -> None:
@@ -138,6 +118,7 @@ class Service:
             try:
                 loaded = self._load(self._usable(names))
             except (ConfigurationError, RetryLater) as error:
+                self._waits_for = error.detail
                 if standing.wanted is None or not standing.others(self._membership.name):
                     raise
                 self._refuse(standing.wanted, error.detail)
@@ -217,6 +198,11 @@ class Service:
         """Say that this server lives. To be called again and again."""
         self._membership.beat()
 
+    @property
+    def does_upkeep(self) -> bool:
+        """Whether this server has the lease for the upkeep."""
+        return self._membership.has_upkeep
+
     def leave(self) -> None:
         """Say that this server stops."""
         self._membership.leave()
@@ -251,7 +237,7 @@ class Service:
 
     def in_service(self) -> tuple[InService | None, InService | None]:
         """The ensemble in service, and the one a rollback would serve."""
-        return _described(self._served), _described(self._before)
+        return described(self._served), described(self._before)
 
     def _unready(self) -> str | None:
         """Why this server answers nothing; None: it does."""
@@ -386,10 +372,6 @@ class Service:
             extra={"ensemble": served.digest, "before": last.ensemble, "models_before": ",".join(last.models)},
         )
         return f", instead of {last.ensemble} before the restart"
-
-
-def _described(served: Served | None) -> InService | None:
-    return None if served is None else InService(served.digest, served.loaded.models)
 
 
 def _line(error: Exception) -> str:

@@ -18,6 +18,8 @@ from server.settings.channels import AnyChannel
 
 ENV_PREFIX = "SECTORWATCH_"
 _MIB = 1024 * 1024
+_BACKGROUND = 18
+"""Threads that ask the database beside those of requests and declared channels: for the most part the runtime's."""
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -54,6 +56,13 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     database_url: Annotated[str, Meta(description="SQLAlchemy URL of the database: SQLite, or PostgreSQL.")] = (
         "sqlite:///{data_dir}/sectorwatch.sqlite"
     )
+    sites: Annotated[
+        Literal["folder", "database"],
+        Meta(
+            description="Where the site policies in force are: in the files of sites_dir, or in the database "
+            "(`policy import`), for all servers on it."
+        ),
+    ] = "folder"
     sites_dir: Annotated[Path, Meta(description="Folder of the site policies, one TOML file per site.")] = Path(
         "{data_dir}/sites"
     )
@@ -94,7 +103,8 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         Meta(gt=0, description="Processors of one replica; it has as many workers, unless inference_threads says so."),
     ] = 1.0
     ray_gpus: Annotated[
-        float, Meta(ge=0, description='GPUs of one replica, a fraction to share one; with device = "cuda".')
+        float,
+        Meta(ge=0, description='GPUs of one replica, with device = "cuda"; 0.25: four replicas share one.'),
     ] = 0.0
     golden: Annotated[
         Path | None, Meta(description="Folder of the golden set (`models approve`); unset: the shipped one.")
@@ -261,6 +271,11 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     def replica(self) -> str:
         """The name of this server among the replicas on its database."""
         return self.instance or default_instance(self.data_dir)
+
+    @property
+    def connections(self) -> int:
+        """The most connections that this server opens to PostgreSQL: one for each thread that may ask it."""
+        return self.threads + len(self.channels) + _BACKGROUND
 
     def keep(self, site: str) -> Keep:
         """What a site keeps."""

@@ -28,6 +28,9 @@ from server.settings.channels import channel_faults, in_folder
 from server.settings.declaration import ENV_PREFIX, FIELDS, ServerSettings, help_of
 
 CONFIG_VARIABLE = "SECTORWATCH_CONFIG"
+_LEAST_GPU = 0.0001
+"""The smallest part of a GPU that Ray counts."""
+
 _OTHERS = frozenset({CONFIG_VARIABLE, "SECTORWATCH_CACHE_DIR"})
 """Variables with that prefix that are not settings of the server."""
 
@@ -79,6 +82,8 @@ def load_settings(path: Path | str | None = None, *, remembered: bool = True, **
             f"max_queued_images ({settings.max_queued_images}) must not be below max_frames ({settings.max_frames}): "
             "otherwise an upload of that many frames would always be refused"
         )
+    if settings.ensemble == "ray":
+        _check_ray(settings)
     return settings
 
 
@@ -234,6 +239,30 @@ def _json(name: str, text: str, place: str) -> object:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         raise InvalidSettings(f"{place}: not valid JSON, such as {_EXAMPLES[name]}: {error}") from None
+
+
+def _check_ray(settings: ServerSettings) -> None:
+    """Raises InvalidSettings for an address that names no cluster, and for GPUs that no replica can use."""
+    gpus, (host, _, port) = settings.ray_gpus, settings.ray_address.rpartition(":")
+    if settings.ray_address != "auto" and ("://" in host or not host or not port.isdigit()):
+        raise InvalidSettings(
+            f'ray_address is "{settings.ray_address}": name the head of the cluster as "host:6379", or write "auto" '
+            "for the cluster of this machine; an address ray:// of Ray's client does not do"
+        )
+    if gpus and (gpus < _LEAST_GPU or (gpus > 1 and gpus != int(gpus))):
+        raise InvalidSettings(
+            f"ray_gpus is {gpus:g}: a replica gets a part of one GPU ({_LEAST_GPU:g} to 1) or a whole number of them"
+        )
+    if gpus and settings.device != "cuda":
+        raise InvalidSettings(
+            f'ray_gpus is {gpus:g}, and device is "{settings.device}": the models would leave the GPUs idle; '
+            'set device = "cuda", or ray_gpus = 0'
+        )
+    if settings.device == "cuda" and not gpus:
+        raise InvalidSettings(
+            'device is "cuda", and ray_gpus is 0: Ray shows a replica only the GPUs that it asks for; set ray_gpus, '
+            "0.25 for four replicas on one GPU"
+        )
 
 
 def _check_lateness(text: str, place: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import msgspec
-from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, exc, make_url, text
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, NullPool, create_engine, event, exc, make_url, text
 
 from server.domain.errors import (
     ConfigurationError,
@@ -34,6 +34,9 @@ BUSY_TIMEOUT_S = 30.0
 IDLE_TIMEOUT_S = 60.0
 """How long PostgreSQL allows an idle transaction: a server paused in the middle of one must not block all."""
 
+CONNECTIONS = 15
+"""To PostgreSQL: so many stay open once they were needed, and a process that serves nothing opens no more."""
+
 _WRITES = "sectorwatch_writes"
 
 _SQLITE_REFUSALS = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
@@ -45,6 +48,10 @@ _took_at_s: WeakKeyDictionary[Engine, float] = WeakKeyDictionary()
 _writers: WeakKeyDictionary[Engine, threading.Lock] = WeakKeyDictionary()
 """Of SQLite: the writers of a process take turns. SQLite's own wait is a poll whose intervals grow: whoever has waited
 for long would have the least chance, and could wait for half a minute beside twenty others.
+"""
+
+_besides: WeakKeyDictionary[Engine, Engine] = WeakKeyDictionary()
+"""Of PostgreSQL: each connection is a new one, so that no transaction waits for those that others took from the pool.
 """
 
 _waits = threading.local()
@@ -74,8 +81,12 @@ _UNCLEAR = (
 )
 
 
-def open_engine(url: str) -> Engine:
-    """An engine for `url` (sqlite:///... or postgresql://...), not yet connected. Raises ConfigurationError."""
+def open_engine(url: str, connections: int = CONNECTIONS) -> Engine:
+    """An engine for `url` (sqlite:///... or postgresql://...), not yet connected. Raises ConfigurationError.
+
+    To PostgreSQL it opens so many connections at most. A thread that waits for a lock keeps its own: with fewer than
+    there are threads, those of one slow camera could keep all others waiting.
+    """
     try:
         parsed = make_url(url)
     except exc.ArgumentError as error:
@@ -86,7 +97,7 @@ def open_engine(url: str) -> Engine:
     if is_server and url.partition("://")[2].count("@") > 1:  # a part of the password would be shown as another part
         raise ConfigurationError(_UNCLEAR)
     if parsed.get_backend_name() in _OPENS:
-        engine = _OPENS[parsed.get_backend_name()](parsed)
+        engine = _OPENS[parsed.get_backend_name()](parsed, connections)
         event.listen(engine, "handle_error", _note_refusal)
         return engine
     raise ConfigurationError(f"no database `{parsed.get_backend_name()}` here: use sqlite:///PATH or postgresql://...")
@@ -211,6 +222,21 @@ def also_lock(connection: Connection, name: str) -> None:
 
 
 @contextmanager
+def at_once(connection: Connection) -> Iterator[Connection]:
+    """Within `writing`: a connection on which each statement is committed at once, so that no other transaction waits
+    for the end of this one. It stays written if this one fails. On SQLite, which has one writer, a savepoint of this
+    one.
+    """
+    beside = _besides.get(connection.engine)
+    if beside is None:
+        with connection.begin_nested():
+            yield connection
+        return
+    with beside.connect() as another:
+        yield another
+
+
+@contextmanager
 def despite_damage(connection: Connection) -> Iterator[None]:
     """A part of a transaction of `reading` that raises DatabaseDamaged for a damaged page; then it may go on."""
     with connection.begin_nested() if connection.dialect.name == "postgresql" else nullcontext():
@@ -296,7 +322,7 @@ def _lock_key(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big", signed=True)
 
 
-def _sqlite(url: URL) -> Engine:
+def _sqlite(url: URL, _connections: int) -> Engine:
     if not url.database or url.database == ":memory:":
         raise ConfigurationError("SQLite in memory keeps nothing: use a file, sqlite:///PATH")
     # Any number of connections: threads that wait to write must not keep others from reading.
@@ -342,15 +368,21 @@ def _begin_soon(connection: Connection, wait_s: float) -> None:
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(1000 * BUSY_TIMEOUT_S)}")
 
 
-def _postgresql(url: URL) -> Engine:
+def _postgresql(url: URL, connections: int) -> Engine:
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
+    timeouts = {key: value for key, value in _TIMEOUTS.items() if key not in url.query}
     try:
-        return create_engine(
+        engine = create_engine(
             url,
             pool_pre_ping=True,
-            connect_args={key: value for key, value in _TIMEOUTS.items() if key not in url.query},
+            pool_size=min(connections, CONNECTIONS),
+            max_overflow=max(0, connections - CONNECTIONS),
+            pool_timeout=BUSY_TIMEOUT_S,
+            connect_args=timeouts,
         )
+        _besides[engine] = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=timeouts)
+        return engine
     except (exc.NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigurationError(f"{error}: install sectorwatch[postgres]") from None
 

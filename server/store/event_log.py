@@ -10,21 +10,23 @@ from sqlalchemy import ColumnElement, Engine, Row, Select, func, or_, select, tu
 from policies.events import microseconds
 from server.domain.records import Checkpoint, LoggedEvent
 from server.domain.times.clock import Clock
-from server.domain.watching import Stay
+from server.domain.watching import Departure, Stay
 from server.store.care.derived import mending
 from server.store.engine import reading
-from server.store.event_rows import (
+from server.store.events.departures import read_departures
+from server.store.events.event_rows import (
     BARE_COLUMNS,
     EVENT_COLUMNS,
     IN_ORDER,
     in_order,
+    is_of_cameras,
     logged,
     of_camera,
     of_names,
     read_rows,
 )
-from server.store.event_tally import Counts, Presences, Remembered, read_stays, read_tally
-from server.store.outbox import last_seq
+from server.store.events.event_tally import Counts, Presences, Remembered, read_stays, read_tally
+from server.store.events.outbox import last_seq, numbered
 from server.store.rows import Part, Versions, read_checkpoints
 from server.store.schema import cameras, events
 
@@ -103,16 +105,20 @@ class EventLog(Part):
         bursts and frames, which is much faster.
         """
         started, key = events.c.started_at_us, (events.c.started_at_us, events.c.id)
+        last_us = None if beyond is None else microseconds(beyond.event.started_at)
+        if last_us is not None and backwards:  # a database reads each page from this bound on
+            until_us = last_us + 1
+        elif last_us is not None:
+            since_us = last_us
         query = select(*(BARE_COLUMNS if bare else EVENT_COLUMNS)).where(
             *_within(started, since_us, until_us), *of_names(site, camera, kind)
         )
         if sites is not None:
             query = query.where((events.c.camera + 0).in_(select(cameras.c.number).where(cameras.c.site.in_(sites))))
         if names is not None:
-            mine = tuple_(cameras.c.site, cameras.c.camera).in_(sorted(names))
-            query = query.where((events.c.camera + 0).in_(select(cameras.c.number).where(mine)))
+            query = query.where(is_of_cameras(names))
         if beyond is not None:
-            last = (microseconds(beyond.event.started_at), beyond.event.id)
+            last = (last_us, beyond.event.id)
             query = query.where(tuple_(*key) < last if backwards else tuple_(*key) > last)
         if not withdrawn:
             query = query.where(events.c.withdrawn_at_us.is_(None))
@@ -120,14 +126,14 @@ class EventLog(Part):
         return [logged(row) for row in self._read(query.order_by(*order).limit(limit))]
 
     def _read(self, query: Select[Any]) -> list[Row[*tuple[Any, ...]]]:
-        with reading(self._engine) as connection:
+        with numbered(self._engine) as connection:
             return list(read_rows(connection, query))
 
     def stays(self, site: str, since_us: int, until_us: int) -> list[Stay]:
         """The presences at a site of which some part lies from `since_us` to before `until_us`, and that hold. Those
         of a target in a sector that meet come as one.
         """
-        with reading(self._engine) as connection:
+        with numbered(self._engine) as connection:
             names = select(cameras.c.number, cameras.c.camera).where(cameras.c.site == site)
             named = {row.number: row.camera for row in connection.execute(names)}
             states = read_checkpoints(connection, site, since_us)
@@ -147,7 +153,7 @@ class EventLog(Part):
         """How many events of a kind began at a site from `since_us` to before `until_us`, and hold: by camera, place (a
         sector, a line, or `FROM > TO`) and target.
         """
-        with reading(self._engine) as connection:
+        with numbered(self._engine) as connection:
             return read_tally(connection, self._counts, site, kind, since_us, until_us)
 
     def last_confirmed_us(self, site: str | None = None) -> dict[tuple[str, str], int]:
@@ -167,6 +173,11 @@ class EventLog(Part):
             query = query if withdrawn else query.where(events.c.withdrawn_at_us.is_(None))
             found += map(logged, self._read(query.order_by(events.c.started_at_us, events.c.id)))
         return found
+
+    def departures(self, since_us: int, names: Collection[tuple[str, str]] | None = None) -> Iterator[Departure]:
+        """When tracks left sectors (`left`) of these cameras (None: of all), from `since_us` on, by instant and id."""
+        with reading(self._engine) as connection:
+            yield from read_departures(connection, since_us, names)
 
     def newest(self, sites: Collection[str] | None, before_us: int) -> LoggedEvent | None:
         """The event of these sites (None: of any) that began last before an instant, and holds."""
@@ -192,12 +203,12 @@ class EventLog(Part):
         """The number of the newest announcement; 0 before the first. Of sites: that of their newest event of a camera,
         so that nothing can be learned of others. Corrections of older events may have later numbers.
         """
-        with reading(self._engine) as connection:
+        with numbered(self._engine) as connection:
             if sites is None:
                 return last_seq(connection)
             newest = (
                 select(events.c.seq)
-                .where(events.c.camera == cameras.c.number)
+                .where(events.c.camera == cameras.c.number, events.c.seq + 0 > 0)
                 .order_by(events.c.confirmed_at_us.desc())
                 .limit(1)
                 .correlate(cameras)
@@ -210,7 +221,7 @@ class EventLog(Part):
 def _following(after_seq: int, since_us: int | None) -> Iterator[ColumnElement[bool]]:
     yield events.c.seq > after_seq
     if since_us is not None and not after_seq:  # the first page begins at `since_us`, not with the first event ever
-        first = select(func.min(events.c.seq + 0)).where(events.c.confirmed_at_us >= since_us)
+        first = select(func.min(events.c.seq + 0)).where(events.c.confirmed_at_us >= since_us, events.c.seq + 0 > 0)
         yield events.c.seq >= first.scalar_subquery()
 
 

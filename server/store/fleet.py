@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 
 from server.domain.errors import Conflict
 from server.domain.fleet import Generation, Origin, Replica, Stage, Standing
@@ -25,6 +25,10 @@ _SAYS_US, _BELIEVED_US = 5 * SECOND_US, 20 * SECOND_US
 """How often a replica says that it lives, and for how long it is believed."""
 _SAYS_SQLITE_US, _BELIEVED_SQLITE_US = 60 * SECOND_US, 150 * SECOND_US
 """The same on SQLite: hardly ever is there another replica, and each commit wears the SD card."""
+_ROOM = text(
+    "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+    " - coalesce(current_setting('reserved_connections', true)::int, 0)"  # since PostgreSQL 16
+)
 _GENERATION = [generations.c[name] for name in Generation.__slots__]
 _REPLICA = [replicas.c[name] for name in Replica.__slots__]
 
@@ -37,6 +41,13 @@ class Fleet(Part):
         with reading(self._engine) as connection:
             return self._standing(connection)
 
+    def room(self) -> int | None:
+        """How many connections PostgreSQL takes from users such as ours, of all its databases; None for SQLite."""
+        if self._engine.dialect.name == "sqlite":
+            return None
+        with reading(self._engine) as connection:
+            return int(connection.execute(_ROOM).scalar_one())
+
     def join(self, name: str, run: str) -> bool:
         """A replica starts. The row of an earlier run of the same name, which did not stop in order, is replaced.
 
@@ -48,6 +59,7 @@ class Fleet(Part):
             replaced = connection.execute(delete(replicas).where(replicas.c.name == name)).rowcount
             connection.execute(delete(replicas).where(replicas.c.seen_at_us < now_us - _FORGOTTEN_US))
             connection.execute(insert(replicas), _row(row))
+            self._take_upkeep(connection, name, run)
         return replaced > 0
 
     def beat(self, name: str, run: str) -> str | None:
@@ -61,6 +73,18 @@ class Fleet(Part):
             with writing(self._engine, lock=_LOCK) as connection:
                 _say(connection, name, run, self._alive())
         return run
+
+    def hold_upkeep(self, name: str, run: str) -> int:
+        """Have this replica do the upkeep where no live one does. How long it has it (us), unless it says until then
+        that it lives, which prolongs it; 0: another one has it.
+        """
+        with reading(self._engine) as connection:
+            holder = self._with_upkeep(connection)
+        if holder is None:
+            with writing(self._engine, lock=_LOCK) as connection:
+                self._take_upkeep(connection, name, run)
+                holder = self._with_upkeep(connection)
+        return holder.alive_until_us - self._clock() if holder is not None and holder.run == run else 0
 
     def serves(self, name: str, run: str, generation: Generation, fault: str | None) -> None:
         """A replica serves this generation; `fault`: it does not answer at present, and why."""
@@ -142,6 +166,20 @@ class Fleet(Part):
         """Refuse a generation that is asked for. Without effect once it is decided."""
         with writing(self._engine, lock=_LOCK) as connection:
             _decide(connection, number, "refused", why)
+
+    def _with_upkeep(self, connection: Connection) -> Row[str, int] | None:
+        """The replica that lives and has the upkeep. A row from before its clock was set back holds nothing."""
+        now_us, until_us = self._clock(), replicas.c.alive_until_us
+        query = select(replicas.c.run, until_us).where(
+            replicas.c.upkeep_since_us.is_not(None), until_us > now_us, until_us <= now_us + 3 * self._believed_us
+        )
+        return connection.execute(query).first()
+
+    def _take_upkeep(self, connection: Connection, name: str, run: str) -> None:
+        """Give a replica the upkeep, unless a live one has it."""
+        if self._with_upkeep(connection) is None:
+            connection.execute(update(replicas).values(upkeep_since_us=None))
+            _say(connection, name, run, {"upkeep_since_us": self._clock(), **self._alive()})
 
     def _alive(self) -> dict[str, int]:
         now_us = self._clock()

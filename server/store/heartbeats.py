@@ -59,7 +59,7 @@ class Heartbeats(Part):
     def _activities(self, site: str | None) -> list[CameraActivity]:
         with reading(self._engine) as connection:
             newest = {(row.site, row.camera): StoredHeartbeat(*row) for row in connection.execute(select(*_COLUMNS))}
-            seen = {(head.site, head.camera): head for head in read_heads(connection, self._versions)}
+            seen = {(head.site, head.camera): head for head in read_heads(connection, self._versions, site)}
             ahead = set(waiting_cameras(connection, burst_records.c.late == 0))
             names = sorted(name for name in {*newest, *seen, *ahead} if site in (None, name[0]))
             recent = newest_spans(connection, names, self._clock() + _AHEAD_US, _RECENT)

@@ -11,11 +11,12 @@ from sqlalchemy import ColumnElement, Engine, ScalarSelect, func, select
 from policies.events import Event
 from server.domain.records import Annotation, BurstFacts, Checkpoint, EventRecord, LoggedEvent, PolicyRecord
 from server.domain.times.clock import Clock
-from server.domain.watching import Watching
-from server.store.bursts import Looks, find_bursts, longest_us, meeting, newest_burst, read_facts
+from server.domain.watching import CameraStretch, Neighbours, Watching
+from server.store.bursts import Looks, find_bursts, longest_us, meeting, newest_burst, read_facts, read_neighbours
 from server.store.compact import EventId
 from server.store.engine import reading
-from server.store.event_rows import BARE_COLUMNS, EVENT_COLUMNS, is_row_intact, logged, read_rows
+from server.store.events.event_rows import BARE_COLUMNS, EVENT_COLUMNS, is_row_intact, logged, read_rows
+from server.store.events.outbox import numbered
 from server.store.rows import Part, Versions, begins_with, readable_state, stored_text
 from server.store.schema import (
     annotation_rows,
@@ -96,6 +97,13 @@ class Past(Part):
                 connection, self._versions, site, camera, lambda times: (times.first_at_us >= at_us,), limit=limit
             )
 
+    def around(self, site: str, stretches: Sequence[CameraStretch]) -> list[Neighbours]:
+        """The bursts before and after each stretch of a camera of a site, in a few statements for all of them."""
+        if not stretches:
+            return []
+        with reading(self._engine) as connection:
+            return read_neighbours(connection, self._versions, site, stretches)
+
     def first_us(self, site: str | None = None) -> dict[tuple[str, str], int]:
         """When the first burst of each camera (of a site) that is kept began (us), by site and camera."""
         begins = select(func.min(burst_records.c.first_at_us)).where(burst_records.c.camera == cameras.c.number)
@@ -150,7 +158,7 @@ class Past(Part):
             .order_by(events.c.id)
             .limit(limit)
         )
-        with reading(self._engine) as connection:
+        with numbered(self._engine) as connection:
             return [_event_record(row) for row in read_rows(connection, query)]
 
     def sample(

@@ -35,7 +35,7 @@ from server.domain.errors import Unknown
 from server.domain.records import CameraHead, Checkpoint
 from server.domain.times.clock import Clock
 from server.store.compact import unpack_state
-from server.store.engine import reading
+from server.store.engine import at_once, reading
 from server.store.schema import cameras, checkpoints, panels, policies, removals
 
 log = logging.getLogger(__name__)
@@ -60,14 +60,15 @@ def insert_once(
 ) -> Any:
     """The primary key of the row with this value, which is inserted, with the rest of its columns, unless it is stored.
 
-    Turns of two cameras may do so at once.
+    Turns of two cameras may do so at once. Neither waits for the other's end: the row stays if its turn fails, and
+    refers to no row that this turn has written.
     """
     (primary,) = key.table.primary_key
     query = select(primary).where(key == value)
     stored = connection.execute(query).scalar_one_or_none()
     if stored is None:
-        with suppress(IntegrityError), connection.begin_nested():  # another camera's turn may insert it first
-            connection.execute(insert(key.table), {key.name: value, **rest()})
+        with suppress(IntegrityError), at_once(connection) as another:  # another camera's turn may insert it first
+            another.execute(insert(key.table), {key.name: value, **rest()})
         stored = connection.execute(query).scalar_one()
     return stored
 

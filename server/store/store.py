@@ -47,15 +47,15 @@ from server.store.care.migrate import Revision, revision, upgrade
 from server.store.care.restoring import restore_sqlite
 from server.store.care.revival import revive, unreadable_states
 from server.store.care.salvage import Saved, salvage_sqlite
-from server.store.channels import Channels
-from server.store.dead_letters import DeadLetters
-from server.store.engine import open_engine, open_to_read, reading, shown_url, sqlite_file, takes, writing
+from server.store.delivery.channels import Channels
+from server.store.delivery.dead_letters import DeadLetters
+from server.store.engine import CONNECTIONS, open_engine, open_to_read, reading, shown_url, sqlite_file, takes, writing
 from server.store.event_log import EventLog
-from server.store.event_rows import settled_by
+from server.store.events.event_rows import settled_by
+from server.store.events.outbox import Notices, link_announcements
+from server.store.events.rewriting import pack_events
 from server.store.fleet import Fleet
 from server.store.heartbeats import Heartbeats
-from server.store.log import pack_events
-from server.store.outbox import Notices, link_announcements
 from server.store.past import Past
 from server.store.people import Audit, PolicyVersions, Tokens, Users
 from server.store.refolding import PastChange, Refolds, aside_of, change_past, folded_of
@@ -68,12 +68,13 @@ from server.store.turn import Turn
 log = logging.getLogger(__name__)
 
 
-def open_store(url: str, clock: Clock = now_us, place: Place | None = None) -> Store:
+def open_store(url: str, clock: Clock = now_us, place: Place | None = None, connections: int = CONNECTIONS) -> Store:
     """The store at a database URL. It does not connect or create anything yet: see `Store.upgrade`.
 
     `place` gives the shelf of its pictures; without it, what would delete or show one raises ConfigurationError.
+    `connections` to PostgreSQL are open at once, at most.
     """
-    return Store(open_engine(url), clock, place)
+    return Store(open_engine(url, connections), clock, place)
 
 
 class Store(Channels, EventLog, Tokens):

@@ -37,7 +37,8 @@ from server.store.bursts import (
 )
 from server.store.care.revival import revive
 from server.store.engine import also_lock
-from server.store.log import rewrite_log
+from server.store.events.rewriting import rewrite_log
+from server.store.people import number_judging
 from server.store.retention import read_gone, refuse_gone
 from server.store.rows import Versions, encoded, insert_once, read_checkpoint, readable_state, stored_text
 from server.store.schema import burst_records, camera_states, panels, policies
@@ -75,6 +76,13 @@ class Turn:
     def known(self, burst_id: str) -> Known | None:
         """As `Store.known`, inside the turn, so that two senders of one burst store it once."""
         return read_known(self._connection, self._versions, burst_id)
+
+    def policy_version(self) -> int | None:
+        """The number of the version that judges the site now, where sites are in the database; None: there is none.
+
+        Of the turns of one camera, none sees an older version than the turn before it.
+        """
+        return number_judging(self._connection, self._site)
 
     def keep(self, entry: Entry) -> None:
         """Store a new burst with its observations and the seal of its decision record. `admit` lets it into the fold.

@@ -24,7 +24,8 @@ from flask import Flask, Response, request
 from server.domain.errors import ConfigurationError, Unauthorized
 from server.domain.files.atomic_files import replacing
 from server.domain.files.private_files import PRIVATE_FILE, PRIVATE_FOLDER
-from server.serving.service import InService, Service
+from server.serving.served import InService
+from server.serving.service import Service
 from server.serving.swap import Rollback, Swap
 from server.web import problem_json
 from server.web.json_http import MAX_BODY_BYTES, decoded, json_response

@@ -14,7 +14,6 @@ from policies.observation import EnsembleInfo
 from policies.site.toml_errors import ready
 from server.domain.ensemble_protocol import Ensemble
 from server.domain.errors import RetryLater
-from server.domain.files.text_files import shown
 from server.pipeline.remarks import nearest_site, remarks
 from server.pipeline.site_policies import InForce, Standing
 from server.web.auth import Authenticator
@@ -22,7 +21,7 @@ from server.web.json_http import json_response, query_parameters
 
 
 class SitePolicyReport(msgspec.Struct, frozen=True):
-    """The policy that judges a camera. `file` is a name without folders.
+    """The policy that judges a camera. `file` is a name without folders, or says which version in the database it is.
 
     `in_force`: the file as it is, or the last good policy, or none. `faults` say why the newest file cannot be used;
     `remarks` what is usable and probably not meant.
@@ -68,7 +67,7 @@ def routes(
             SitePolicyReport(
                 site=query.site,
                 camera=query.camera,
-                file=None if of_site.file is None else shown(of_site.file.name),
+                file=of_site.name,
                 policy=None if of_site.policy is None else of_site.policy.digest,
                 in_force=of_site.in_force,
                 faults=of_site.faults,
@@ -78,11 +77,11 @@ def routes(
 
     def _remarks(of_site: Standing, query: SitePolicyQuery) -> tuple[str, ...]:
         if of_site.policy is not None:
-            name = shown(of_site.file.name) if of_site.file else f"the last good policy of `{query.site}`"
+            name = of_site.name or f"the last good policy of `{query.site}`"
             return remarks(name, of_site.policy, _ensemble_info(), query.camera)
         close = nearest_site(query.site, sites())
         meant = f"; did you mean `{close}`?" if close else ""
-        return () if of_site.faults else (f'no file on the server has site = "{query.site}"{meant}',)
+        return () if of_site.faults else (f'the server has no policy with site = "{query.site}"{meant}',)
 
     def _ensemble_info() -> EnsembleInfo | None:
         try:

@@ -60,8 +60,8 @@ def test_a_sector_drawn_by_mouse_is_tried_saved_put_in_force_and_taken_back(brow
     page.get_by_role("button", name="New sector").click()
     for x, y in ((0.1, 0.6), (0.3, 0.6), (0.3, 0.9), (0.1, 0.9)):
         click_at(page, x, y)
-    page.get_by_label("Name").fill("bench")
-    page.get_by_label("Name").press("Enter")
+    page.get_by_label("Name of sector-1").fill("bench")
+    page.get_by_label("Name of sector-1").press("Enter")
     figures = page.locator("#preview .figures")
     expect(figures).to_contain_text("Saturday 28 November 2026:", timeout=60_000)
     expect(page.locator("#preview progress")).to_have_count(0, timeout=60_000)
@@ -87,6 +87,21 @@ def test_a_sector_drawn_by_mouse_is_tried_saved_put_in_force_and_taken_back(brow
 
     page.get_by_role("button", name="Take back").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("taken back")
+    assert file(page) == YARD
+
+
+def test_a_sector_gets_another_name_and_the_preview_says_what_keeps_the_old_one(browsing: Browsing) -> None:
+    page = opened(browsing.page())
+    page.get_by_label("Name of table").fill("road")
+    page.get_by_label("Name of table").press("Enter")
+    expect(page.get_by_text("There is a sector road already.")).to_be_visible()
+    page.get_by_label("Name of table").fill("patio")
+    page.get_by_label("Name of table").press("Enter")
+    assert sent(page) == '{"sectors":{},"lines":{},"ignored":{},"renamed":{"table":"patio"}}'
+    expect(page.locator("#preview")).to_contain_text("sector table is renamed patio", timeout=60_000)
+    page.get_by_role("button", name="Save as a proposal").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("proposed")
+    expect(page.locator("pre").first).to_contain_text("+[cameras.gate.sectors.patio]")
     assert file(page) == YARD
 
 
@@ -184,7 +199,7 @@ def test_a_sector_is_changed_as_text_without_java_script(browsing: Browsing) -> 
     page = browsing.page("phone", java_script=False)
     page.goto(GATE)
     expect(page.locator("#list")).to_contain_text("Sector road")
-    page.get_by_text("yard.toml, as a text").click()
+    page.get_by_text("As a text: yard.toml").click()
     text = page.locator("#text")
     text.fill(text.input_value().replace("[0.92, 0.78]", "[0.9, 0.78]"))
     page.get_by_role("button", name="Save as a proposal").click()

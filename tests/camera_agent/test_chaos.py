@@ -85,7 +85,7 @@ def test_a_link_that_is_back_is_used_after_the_announced_delay(
 def test_real_agents_and_a_real_server_lose_and_repeat_nothing_under_faults(
     tmp_path: Path,
 ) -> None:
-    """A short piece of `python -m tests.benchmarks.agent_chaos`: two agents, one of them killed now and then."""
+    """A short piece of `python -m tests.benchmarks.agent.chaos`: two agents, one of them killed now and then."""
     storm = Storm(
         duration_s=8.0,
         shortest_s=0.2,

@@ -41,8 +41,11 @@ def missing_postgresql() -> str | None:
     """What the tests on PostgreSQL lack, and how to get it, in one line; None where nothing is missing."""
     if importlib.util.find_spec("psycopg") is None:
         return "psycopg is not installed: run deploy/test, or pip install -e '.[postgres]'"
-    if os.environ.get(VARIABLE):
-        return None
+    return None if os.environ.get(VARIABLE) else missing_programs()
+
+
+def missing_programs() -> str | None:
+    """As `missing_postgresql`, for tests that stop and start a server of their own."""
     missing = [program for program in _PROGRAMS if shutil.which(program, path=search_path()) is None]
     if not missing:
         return None
@@ -104,31 +107,73 @@ def _execute(url: URL, *statements: str) -> None:
     engine.dispose()
 
 
+class Cluster:
+    """A PostgreSQL server of our own, which can be stopped and started again. It has data in `folder`."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.url = make_url(f"postgresql://tester@/postgres?host={folder}")
+        self._folder = folder
+        self._user = _unprivileged()
+        self._options = f"-k {folder} -c listen_addresses='' -c max_connections=40 " + " ".join(options)
+        shutil.chown(folder, self._user)
+        self._run("initdb", "-D", self._data, "-U", "tester", "-A", "trust", "-N", "-E", "UTF8", "--locale=C.UTF-8")
+
+    def start(self) -> None:
+        self._run("pg_ctl", "-D", self._data, "-w", "-l", str(self._folder / "log"), "-o", self._options, "start")
+
+    def stop(self, mode: str) -> None:
+        """`fast`: end all connections in order; `immediate`: as after a crash."""
+        self._run("pg_ctl", "-D", self._data, "-w", "-m", mode, "stop")
+
+    @property
+    def _data(self) -> str:
+        return str(self._folder / "data")
+
+    def _run(self, *command: str) -> None:
+        program = shutil.which(command[0], path=search_path()) or command[0]
+        subprocess.run(
+            [program, *command[1:]], check=True, cwd=self._folder, user=self._user, capture_output=True, timeout=120
+        )
+
+
+@contextmanager
+def cluster(*options: str) -> Iterator[Cluster]:
+    """A fresh PostgreSQL server that runs, with these options; gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="sw-pg-"))
+    try:
+        started = Cluster(folder, *options)
+        started.start()
+        try:
+            yield started
+        finally:
+            started.stop("immediate")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def durable_database(*options: str) -> Iterator[tuple[Cluster, str]]:
+    """A server of our own with these options that writes to the disk before it answers, and the URL of a migrated
+    database on it.
+    """
+    if missing := missing_programs():
+        pytest.fail(missing)
+    with cluster(*options) as started:
+        _execute(started.url, "CREATE DATABASE sectorwatch")
+        url = _shown(started.url.set(database="sectorwatch"))
+        with closing(open_store(url)) as store:
+            store.upgrade()
+        yield started, url
+
+
 @contextmanager
 def _server() -> Iterator[URL]:
     given = os.environ.get(VARIABLE)
     if given:
         yield make_url(given)
         return
-    folder = Path(tempfile.mkdtemp(prefix="sw-pg-"))
-    user = _unprivileged()
-    shutil.chown(folder, user)
-    data = folder / "data"
-
-    def run(*command: str) -> None:
-        program = shutil.which(command[0], path=search_path()) or command[0]
-        subprocess.run([program, *command[1:]], check=True, cwd=folder, user=user, capture_output=True, timeout=120)
-
-    try:
-        run("initdb", "-D", str(data), "-U", "tester", "-A", "trust", "-N", "-E", "UTF8", "--locale=C.UTF-8")
-        options = f"-k {folder} -c listen_addresses='' -c fsync=off -c max_connections=40"
-        run("pg_ctl", "-D", str(data), "-w", "-l", str(folder / "log"), "-o", options, "start")
-        try:
-            yield make_url(f"postgresql://tester@/postgres?host={folder}")
-        finally:
-            run("pg_ctl", "-D", str(data), "-m", "immediate", "stop")
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with cluster("-c fsync=off") as started:
+        yield started.url
 
 
 def _unprivileged() -> str:

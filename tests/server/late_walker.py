@@ -12,7 +12,7 @@ from pathlib import Path
 from server.delivery.dispatcher import Dispatcher
 from server.delivery.log_channel import LogChannel
 from server.domain.burst import Burst
-from server.pipeline import pipeline
+from server.pipeline import advancing
 from server.store import open_store
 from server.store.refolding import refold
 from tests.server.scenes import START_US, Yard, across
@@ -26,7 +26,7 @@ def in_their_order(bursts: list[Burst]) -> list[Burst]:
 
 
 def main(url: str, folder: Path, write: int | None) -> None:
-    pipeline._MOST_WORK, refold._SLICE = 0, 5
+    advancing._MOST_WORK, refold._SLICE = 0, 5
     clock = ManualClock(START_US + 3_600_000_000)
     store = open_store(url, clock)
     yard = Yard(folder / "sites", store, clock)

@@ -1,10 +1,11 @@
 """One of several servers on one database, whose channel says on standard output what it does.
 
-    python -m tests.server.replica FOLDER DATABASE_URL BASE_NS [hung]
+    python -m tests.server.replica FOLDER DATABASE_URL BASE_NS [hung] [database]
 
 The clock of all of them is NOW_US at the monotonic instant BASE_NS. A lease lasts LEASE_S. Prints `port N`, then
 `begin`, `sent N` and `end` as its lasting channel is called. With `hung` there is another channel whose `send` prints
-`hung` and never returns; the server then waits STOP_S for it, instead of ten seconds.
+`hung` and never returns; the server then waits STOP_S for it, instead of ten seconds. With `database` its site policies
+are in the database, and it has no folder of sites.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Literal
 
 from flask import Flask
 
@@ -65,11 +67,13 @@ class Hangs:
         threading.Event().wait()
 
 
-def main(folder: Path, url: str, base_ns: int, *, is_hung: bool) -> None:
+def main(folder: Path, url: str, base_ns: int, *, is_hung: bool, sites: Literal["folder", "database"]) -> None:
     sender._LEASE_US = round(LEASE_S * 1_000_000)
     runtime._STOP_S = STOP_S
-    (folder / "sites").mkdir(parents=True, exist_ok=True)
-    (folder / "sites" / "north-yard.toml").write_text(SITE, encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)
+    if sites == "folder":
+        (folder / "sites").mkdir(exist_ok=True)
+        (folder / "sites" / "north-yard.toml").write_text(SITE, encoding="utf-8")
 
     def app(settings: ServerSettings) -> Flask:
         channels: list[Channel] = [Speaks(), *([Hangs()] if is_hung else [])]
@@ -82,8 +86,14 @@ def main(folder: Path, url: str, base_ns: int, *, is_hung: bool) -> None:
 
     listener = socket.create_server(("127.0.0.1", 0))
     say(f"port {listener.getsockname()[1]}")
-    host(ServerSettings(data_dir=folder, database_url=url, graceful_timeout_s=20), listener, app)
+    host(ServerSettings(data_dir=folder, database_url=url, graceful_timeout_s=20, sites=sites), listener, app)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), is_hung="hung" in sys.argv[4:])
+    main(
+        Path(sys.argv[1]),
+        sys.argv[2],
+        int(sys.argv[3]),
+        is_hung="hung" in sys.argv[4:],
+        sites="database" if "database" in sys.argv[4:] else "folder",
+    )

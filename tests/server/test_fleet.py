@@ -163,3 +163,15 @@ def test_a_server_that_starts_with_other_weights_is_not_ready_and_one_with_the_s
     shown = one.models("status")
     assert shown.returncode == 1
     assert [line.split()[0] for line in shown.stdout.splitlines() if "not ready" in line] == ["wrong"]
+
+
+def test_a_server_that_stops_hands_the_upkeep_over_to_the_other_and_the_command_says_who_has_it(
+    two: tuple[Server, Server], database: str
+) -> None:
+    one, other = two
+    assert "upkeep by one since" in other.models("status").stdout
+    one.running.process.send_signal(signal.SIGTERM)
+    assert one.running.stopped() == 0
+    with closing(open_store(database)) as store:
+        wait_until(lambda: store.fleet.standing().with_upkeep() is not None, "the other has it")
+    assert "upkeep by other since" in other.models("status").stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,6 +150,28 @@ def test_a_line_too_short_for_one_upload_is_refused() -> None:
 def test_fewer_threads_than_admitted_uploads_are_refused() -> None:
     with pytest.raises(InvalidSettings, match="must exceed admission_limit"):
         load_settings(threads=4, admission_limit=4)
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ({"ray_gpus": 1.5, "device": "cuda"}, r"ray_gpus is 1.5: a replica gets a part of one GPU"),
+        ({"ray_gpus": 0.00001, "device": "cuda"}, r"ray_gpus is 1e-05: a replica gets a part of one GPU"),
+        ({"ray_gpus": 0.25}, r'device is "cpu": the models would leave the GPUs idle; set device = "cuda"'),
+        ({"device": "cuda"}, r'device is "cuda", and ray_gpus is 0: .* set ray_gpus'),
+        ({"ray_address": "ray://head:10001"}, r'ray_address is "ray://head:10001": name the head .* "host:6379"'),
+        ({"ray_address": "head"}, r'ray_address is "head": name the head'),
+        ({"ray_address": "local"}, r'ray_address is "local": name the head'),
+    ],
+)
+def test_what_no_ray_cluster_can_do_is_refused_with_what_to_write(given: dict[str, Any], fault: str) -> None:
+    with pytest.raises(InvalidSettings, match=fault):
+        load_settings(ensemble="ray", **given)
+
+
+@pytest.mark.parametrize("gpus", [0.25, 1.0, 2.0])
+def test_a_replica_gets_a_part_of_a_gpu_or_some_whole_ones(gpus: float) -> None:
+    assert load_settings(ensemble="ray", device="cuda", ray_gpus=gpus, ray_address="head:6379").ray_gpus == gpus
 
 
 def test_every_setting_has_one_line_of_help_for_the_documentation() -> None:

@@ -60,8 +60,8 @@ def _surroundings(settings: ServerSettings, store: Store) -> Surroundings:
 def _unknown_names(settings: ServerSettings) -> Iterator[Finding]:
     """Checks that the sites and targets that channels choose exist: a misspelled one would silence the channel."""
     with known_sites(settings) as known:
-        sites = frozenset([*known.sites(), *known.stored])
-        targets = frozenset(target for site in known.sites() for target in known.policy(site).targets)
+        sites = frozenset([*known.policies.sites(), *known.stored])
+        targets = frozenset(target for site in known.policies.sites() for target in known.policies.policy(site).targets)
     for name, table in settings.channels.items():
         for site in table.sites:
             if sites and site not in sites:

@@ -212,7 +212,9 @@ def _owners(store: Store) -> Iterator[Finding]:
 def times(settings: ServerSettings) -> Iterator[Finding]:
     """Checks the times of each camera's bursts, one finding a camera, and that `late_within` names sites that exist."""
     with known_sites(settings) as known:
-        unknown = sorted(read_lateness(settings.late_within).of_site_us.keys() - {*known.sites(), *known.stored})
+        unknown = sorted(
+            read_lateness(settings.late_within).of_site_us.keys() - {*known.policies.sites(), *known.stored}
+        )
     if unknown:
         what = f"`late_within` names sites without a policy: {', '.join(unknown)}"
         yield Finding("warn", "times", what, "correct the name in the setting")

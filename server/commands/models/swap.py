@@ -14,7 +14,7 @@ import requests
 from server.commands.options import aligned, config_option, current_store, echo_lines, store_options, utc
 from server.domain.errors import ConfigurationError, Conflict
 from server.domain.fleet import MISMATCHED, state_of
-from server.serving.service import InService
+from server.serving.served import InService
 from server.serving.swap import Comparison, Rollback, Swap
 from server.settings import ServerSettings, load_settings
 from server.web.control import address_in
@@ -93,7 +93,8 @@ def history(settings: ServerSettings, limit: int) -> None:
 @click.command()
 @store_options
 def status(settings: ServerSettings) -> None:
-    """Show which ensemble all servers on the database are to serve, and what each of them serves.
+    """Show which ensemble all servers on the database are to serve, what each of them serves, and which one deletes
+    what is not to be kept and folds in late bursts, for all.
 
     Exit code 1 if one that lives does not serve it.
     """
@@ -104,8 +105,11 @@ def status(settings: ServerSettings) -> None:
     author = f" by {wanted.author}" if wanted.author else " at its start"
     asked = f"since {utc(wanted.asked_at_us, 'seconds')}, asked of {wanted.instance}{author}"
     click.echo(f"generation {wanted.number} {wanted.ensemble} {','.join(wanted.models)} {asked}")
+    keeper = standing.with_upkeep()
     states = [(each.name, *state_of(each, standing)) for each in standing.replicas]
     echo_lines(aligned([("REPLICA", "STATE", "WHAT"), *states]) if states else ["no server runs on this database"])
+    if keeper is not None:
+        click.echo(f"upkeep by {keeper.name} since {utc(keeper.upkeep_since_us or 0, 'seconds')}")
     raise SystemExit(1 if any(state in MISMATCHED for _name, state, _what in states) else 0)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from server.commands.options import Instant, aligned, current_store, echo_lines, store_options
+from server.commands.options import Instant, aligned, current_store, echo_lines, local_of, store_options
 from server.domain.people import AuditLine
 from server.domain.times.clock import now_us
-from server.domain.times.local_time import FORMS, When, site_time
+from server.domain.times.local_time import FORMS, When
 from server.settings import ServerSettings
 
 
@@ -22,7 +22,7 @@ def command(site: str | None, since: When | None, limit: int, settings: ServerSe
     Times are in the site's local time. Lines are kept as long as events (keep_events_days).
     """
     store = current_store(settings)
-    local = site_time(store, site, settings.sites_dir)
+    local = local_of(settings, store, site)
     sites = None if site is None else frozenset({site})
     since_us = None if since is None else since.us(local, now_us())
     lines = store.audit.page(sites=sites, since_us=since_us, limit=limit)

@@ -13,6 +13,7 @@ from server.commands.options import (
     aligned,
     current_store,
     echo_lines,
+    local_of,
     store_options,
     window_options,
 )
@@ -21,7 +22,7 @@ from server.delivery.care import ChannelCare, Standing
 from server.delivery.surroundings import Surroundings
 from server.domain.announcements import DeadLetter
 from server.domain.people import COMMAND_LINE
-from server.domain.times.local_time import LocalTime, site_time
+from server.domain.times.local_time import LocalTime
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -51,7 +52,7 @@ def list_(dead: str | None, limit: int, as_json: bool, settings: ServerSettings)
     where the table comes back, it goes on where it was (`resume --from-now` passes over what has waited).
     """
     store = current_store(settings)
-    care, local = _care(settings, store), site_time(store, None, settings.sites_dir)
+    care, local = _care(settings, store), local_of(settings, store, None)
     if dead is None:
         every = care.standings()
         echo_lines(_as_json(every) if as_json else _table(every, local))
@@ -180,7 +181,7 @@ def _care(settings: ServerSettings, store: Store) -> ChannelCare:
 
 
 def _within(store: Store, asked: Asked, settings: ServerSettings) -> list[Event]:
-    window = asked.window(site_time(store, asked.site, settings.sites_dir))
+    window = asked.window(local_of(settings, store, asked.site))
     found = store.events(window.since_us, window.until_us, window.site, window.camera, withdrawn=True)
     return [logged.event for logged in found]
 

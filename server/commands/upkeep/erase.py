@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import click
 
 from server.commands.cameras import find_cameras
-from server.commands.options import Instant, current_store, echo_lines, store_options, stretch
+from server.commands.options import Instant, current_store, echo_lines, local_of, store_options, stretch
 from server.domain.keeping import Erasure
 from server.domain.people import COMMAND_LINE
-from server.domain.times.local_time import FORMS, LocalTime, When, site_time
+from server.domain.times.local_time import FORMS, LocalTime, When
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -57,7 +57,7 @@ def command(
     if site is None or since is None or until is None:
         raise click.UsageError("name what to erase: --site, --since and --until, and --camera for one camera alone")
     heads = find_cameras(store, site, camera)
-    local = site_time(store, site, settings.sites_dir)
+    local = local_of(settings, store, site)
     since_us, until_us = stretch(local, since, until)
     assert since_us is not None, "it was given"
     assert until_us is not None, "it was given"
@@ -79,7 +79,7 @@ def _listed(store: Store, site: str | None, camera: str | None, settings: Server
     made = [each for each in store.retention.erasures() if site in (None, each.site) and camera in (None, each.camera)]
     if not made:
         yield "Nothing was erased."
-    local = site_time(store, site, settings.sites_dir)
+    local = local_of(settings, store, site)
     for each in made:
         yield from _lines(each, local)
 

@@ -7,11 +7,10 @@ from pathlib import Path
 import click
 
 from policies.events import microseconds
-from server.commands.options import aligned, current_store, echo_lines, store_options
+from server.commands.options import aligned, current_store, echo_lines, local_of, store_options
 from server.commands.verify import event_record
 from server.domain.errors import ConfigurationError, Unknown
 from server.domain.files.atomic_files import replacing
-from server.domain.times.local_time import site_time
 from server.frames import media_type
 from server.settings import ServerSettings
 from server.store import visit_stretches
@@ -30,7 +29,7 @@ def list_(settings: ServerSettings) -> None:
     """Show how many pictures of each camera are kept, their bytes, and of which time."""
     store = current_store(settings)
     totals = store.frames.totals()
-    local = site_time(store, None, settings.sites_dir)
+    local = local_of(settings, store, None)
     rows = [("camera", "keeps", "pictures", "MB", "from", "to")]
     for each in totals:
         which = store.frames.chosen(each.site, settings.keep(each.site).frames).which or ""

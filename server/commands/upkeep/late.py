@@ -7,10 +7,10 @@ from collections.abc import Callable
 import click
 
 from server.commands.cameras import find_camera
-from server.commands.options import Instant, aligned, current_store, echo_lines, store_options, stretch
+from server.commands.options import Instant, aligned, current_store, echo_lines, local_of, store_options, stretch
 from server.domain.errors import Unknown
 from server.domain.people import COMMAND_LINE
-from server.domain.times.local_time import FORMS, When, site_time
+from server.domain.times.local_time import FORMS, When
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -34,7 +34,7 @@ def list_(settings: ServerSettings) -> None:
     if not found:
         click.echo("The log includes all bursts.")
         return
-    local = site_time(store, None, settings.sites_dir)
+    local = local_of(settings, store, None)
     rows = [("camera", "bursts", "are", "from", "to")]
     for each in found:
         span = (local.dated(each.first_at_us), local.dated(each.last_at_us))
@@ -94,7 +94,7 @@ def _change(
 ) -> None:
     store = current_store(settings)
     site, camera = _named(store, site, camera)
-    span = stretch(site_time(store, site, settings.sites_dir), since, until)
+    span = stretch(local_of(settings, store, site), since, until)
     before = store.last_seq()
     count = change(store, site, camera, *span, by=COMMAND_LINE)
     bursts = "1 burst" if count == 1 else f"{count} bursts"

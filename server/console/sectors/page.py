@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 
 from policies.events import instant
 from policies.site.toml_errors import NAME
 from server.analysis.policy_diff import difference
+from server.analysis.renames import Rename, renames
 from server.console.access import Viewer
 from server.console.context import Context
 from server.console.pages import NoQuery, Pages
 from server.console.sectors.preview import DrawForm, Paths, Preview, paths_of, previewed
 from server.console.sectors.shapes import Fault, Shapes, faults_of, shapes_of
 from server.domain.errors import ConfigurationError, RetryLater, Unknown
-from server.domain.files.text_files import shown
 from server.domain.policy_versions import PolicyVersion
 from server.domain.policy_versions import Standing as VersionStanding
 from server.domain.times.local_time import LocalTime
 from server.pipeline.site_policies import InForce
+from server.pipeline.site_versions import SiteFile
 from server.web.openapi import Twin
 
 MOST_VERSIONS = 10
@@ -55,17 +55,20 @@ class VersionLine(msgspec.Struct, frozen=True):
 
 
 class ChosenVersion(msgspec.Struct, frozen=True):
-    """The version that is shown: its text, and its diff to the file from which it was made."""
+    """The version that is shown: its text, its diff to the file from which it was made, and the sectors that it only
+    renames.
+    """
 
     line: VersionLine
     text: str
     diff: tuple[str, ...]
     can_be_put: bool
     can_be_taken_back: bool
+    renamed: tuple[Rename, ...]
 
 
 class Sectors(msgspec.Struct, frozen=True):
-    """The sectors, lines and ignored areas of a camera, as the site's file has them, or as a version does.
+    """The sectors, lines and ignored areas of a camera, as the policy in force has them, or as a version does.
 
     `text` is the whole file; `fingerprint` changes with it. `in_force` says whether that file counts, or its last good
     version. `can_change`: whether the viewer may change them. `day` and `paths` show where tracks went.
@@ -154,13 +157,13 @@ def _page(context: Context, viewer: Viewer, query: SectorsQuery, site: str, came
         local.name,
         None if still is None else Still(still.sha256, instant(still.at_us), local.dated(still.at_us)),
         shapes_of(text if chosen is None else chosen.text, camera),
-        shown(file.path.name),
+        file.name,
         text,
         file.fingerprint,
         context.sites.standing(site).in_force,
         faults_of(text, camera) if text else (),
-        tuple(_line(each, file.text, local) for each in versions[:MOST_VERSIONS]),
-        None if chosen is None else _chosen(chosen, file.text, file.path, local),
+        tuple(_line(each, file, local) for each in versions[:MOST_VERSIONS]),
+        None if chosen is None else _chosen(chosen, file, local),
         viewer.changes(site),
         paths_of(context, viewer, site, camera, 0.0),
         preview,
@@ -174,11 +177,11 @@ def _sectors(context: Context, site: str, camera: str) -> int:
         return 0
 
 
-def _line(version: PolicyVersion, text: str | None, local: LocalTime) -> VersionLine:
+def _line(version: PolicyVersion, file: SiteFile, local: LocalTime) -> VersionLine:
     at_us, by = version.newest_step
     return VersionLine(
         version.number,
-        version.standing(text),
+        file.standing(version),
         instant(at_us),
         local.dated(at_us),
         by,
@@ -188,12 +191,12 @@ def _line(version: PolicyVersion, text: str | None, local: LocalTime) -> Version
     )
 
 
-def _chosen(version: PolicyVersion, text: str | None, path: Path, local: LocalTime) -> ChosenVersion:
-    name = shown(path.name)
+def _chosen(version: PolicyVersion, file: SiteFile, local: LocalTime) -> ChosenVersion:
     return ChosenVersion(
-        _line(version, text, local),
+        _line(version, file, local),
         version.text,
-        tuple(difference(version.before_text or "", version.text, name, f"version {version.number}")),
-        can_be_put=version.in_force_at_us is None and version.before_text == text,
-        can_be_taken_back=version.standing(text) == "in force" and version.before_text is not None,
+        tuple(difference(version.before_text or "", version.text, file.name, f"version {version.number}")),
+        can_be_put=version.in_force_at_us is None and version.before_text == file.text,
+        can_be_taken_back=file.standing(version) == "in force" and version.before_text is not None,
+        renamed=renames(version.before_text or "", version.text),
     )

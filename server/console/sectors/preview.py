@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
@@ -12,6 +12,7 @@ from policies.events import Event
 from policies.geometry import Point
 from server.analysis.drawn import drawn_into, read_drawn
 from server.analysis.policy_diff import difference
+from server.analysis.renames import Rename, renames
 from server.console.access import Viewer
 from server.console.context import Context
 from server.console.drawing import svg_points
@@ -43,20 +44,24 @@ class DrawForm(msgspec.Struct, frozen=True):
 
 
 class Count(msgspec.Struct, frozen=True):
-    """Visits of a target in a sector, or its crossings of a line, today's policy beside the changed one."""
+    """Visits of a target in a sector, or its crossings of a line, today's policy beside the changed one. `was`: the
+    name that a renamed sector has today.
+    """
 
     what: What
     name: str
     target: str
     before: int
     after: int
+    was: str = ""
 
 
 class Preview(msgspec.Struct, frozen=True):
     """What a change would have given on a day, as far as the replay has come (`share` in 0..1, `until_local`).
 
     `before` and `after` count visits and crossings of all. `is_over`: nothing more will come. `why` says in words why
-    there are no figures, or not all. `version`: of which version it is, None for what is not saved yet.
+    there are no figures, or not all. `version`: of which version it is, None for what is not saved yet. `renamed`:
+    sectors that only get another name.
     """
 
     site: str
@@ -72,6 +77,7 @@ class Preview(msgspec.Struct, frozen=True):
     faults: tuple[Fault, ...] = ()
     diff: tuple[str, ...] = ()
     version: int | None = None
+    renamed: tuple[Rename, ...] = ()
 
 
 class Paths(msgspec.Struct, frozen=True):
@@ -138,18 +144,21 @@ def previewed(context: Context, viewer: Viewer, form: DrawForm, site: str, camer
         except ValueError as error:
             return Preview(site, camera, faults=(Fault("", str(error)),))
         if form.seen and form.seen != file.fingerprint:
-            changed = f"{file.path.name} has changed since you began: load the page again and make your change there"
+            changed = f"{file.name} has changed since you began: load the page again and make your change there"
             return Preview(site, camera, faults=(Fault("", changed),))
     if before.rstrip() == after.rstrip():
         return Preview(site, camera, why="Nothing is changed yet.", version=form.version)
-    diff = tuple(difference(before, after, file.path.name, "changed"))
+    diff = tuple(difference(before, after, file.name, "changed"))
     if faults := faults_of(after, camera):
         return Preview(site, camera, faults=faults, diff=diff, version=form.version)
-    counted = _counted(context, viewer, site, camera, before, after)
-    return msgspec.structs.replace(counted, diff=diff, version=form.version)
+    renamed = renames(before, after)
+    counted = _counted(context, viewer, site, camera, before, after, renamed)
+    return msgspec.structs.replace(counted, diff=diff, version=form.version, renamed=renamed)
 
 
-def _counted(context: Context, viewer: Viewer, site: str, camera: str, before: str, after: str) -> Preview:
+def _counted(
+    context: Context, viewer: Viewer, site: str, camera: str, before: str, after: str, renamed: Iterable[Rename]
+) -> Preview:
     local = context.local_time(site)
     day = day_to_try(context, site, camera, local)
     if day is None:
@@ -161,14 +170,29 @@ def _counted(context: Context, viewer: Viewer, site: str, camera: str, before: s
         replayed = context.replays.ask(job, f"{viewer.name} preview {site}/{camera}", _WAIT_S)
     except SectorwatchError as error:
         return Preview(site, camera, day.name, why=f"{error.detail[:1].upper()}{error.detail[1:]}.")
-    return preview_of(replayed, day.name, camera, local)
+    now = {each.before: each.after for each in renamed if each.camera == camera}
+    return preview_of(replayed, day.name, camera, local, now)
 
 
-def preview_of(replayed: Replayed, day: str, camera: str, local: LocalTime) -> Preview:
-    """The figures of a replay of two texts."""
-    were, would_be = (counts_of(replayed.events(text)) for text in range(2))
+def preview_of(
+    replayed: Replayed, day: str, camera: str, local: LocalTime, renamed: Mapping[str, str] | None = None
+) -> Preview:
+    """The figures of a replay of two texts. What `renamed` sectors had stands beside what they would have had."""
+    had, would_be = (counts_of(replayed.events(text)) for text in range(2))
+    now = renamed or {}
+    were = Counter(
+        {(what, now.get(name, name) if what == "visits" else name, of): n for (what, name, of), n in had.items()}
+    )
+    was = {after: before for before, after in now.items()}
     counts = tuple(
-        Count(what, name, target, were[what, name, target], would_be[what, name, target])
+        Count(
+            what,
+            name,
+            target,
+            were[what, name, target],
+            would_be[what, name, target],
+            was.get(name, "") if what == "visits" else "",
+        )
         for what, name, target in sorted(were | would_be)
     )
     until_us = max((span.until_us for span in replayed.spans), default=replayed.job.since_us)

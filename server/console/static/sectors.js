@@ -18,7 +18,7 @@ let shapes = [
   ...before.lines.map((each) => ({ kind: "line", name: each.name, points: [each.a, each.b], directions: each.directions })),
   ...before.ignored.map((each) => ({ kind: "ignored", name: each.name, points: [each.box.slice(0, 2), each.box.slice(2)] })),
 ];
-shapes.forEach((shape) => { shape.was = key(shape); });
+shapes.forEach((shape) => { shape.was = key(shape); shape.knownAs = shape.name; });
 const known = shapes.map(({ kind, name }) => ({ kind, name }));
 let chosen = -1;
 let drag = null;
@@ -61,10 +61,13 @@ function element(name, attributes, parent) {
 
 // The shapes that the form sends: those that are new, changed or gone, as the server reads them.
 function drawn() {
-  const sent = { sectors: {}, lines: {}, ignored: {} };
+  const sent = { sectors: {}, lines: {}, ignored: {}, renamed: {} };
   const groups = { sector: "sectors", line: "lines", ignored: "ignored" };
   for (const { kind, name } of known) {
-    if (!shapes.some((shape) => shape.kind === kind && shape.name === name)) sent[groups[kind]][name] = null;
+    if (!shapes.some((shape) => shape.kind === kind && shape.knownAs === name)) sent[groups[kind]][name] = null;
+  }
+  for (const { kind, name, knownAs } of shapes) {
+    if (kind === "sector" && knownAs && knownAs !== name) sent.renamed[knownAs] = name;
   }
   for (const shape of shapes) {
     if (shape.kind === "mask" || shape.points.length < LEAST[shape.kind] || shape.was === key(shape)) continue;
@@ -266,7 +269,7 @@ document.querySelectorAll("[data-new]").forEach((button) => {
 });
 byId("undo").addEventListener("click", undo);
 
-function field(words, value, store, parent) {
+function field(words, value, store, parent, spoken = words) {
   const made = document.createElement("label");
   made.textContent = `${words} `;
   const input = document.createElement("input");
@@ -274,6 +277,7 @@ function field(words, value, store, parent) {
   input.size = 14;
   input.maxLength = 60;
   input.autocomplete = "off";
+  input.setAttribute("aria-label", spoken);
   input.addEventListener("change", () => { remember(); store(input.value.trim()); changed(); });
   made.append(input);
   parent.append(made);
@@ -290,7 +294,7 @@ function showList() {
     choice.setAttribute("aria-pressed", String(index === chosen));
     choice.addEventListener("click", () => { choose(index); say(""); });
     row.append(choice);
-    if (shape.isNew && shape.kind !== "mask") field("Name", shape.name, (name) => { shape.name = named(shape, name); }, row);
+    if ((shape.isNew && shape.kind !== "mask") || shape.kind === "sector") field("Name", shape.name, (name) => { shape.name = named(shape, name); }, row, `Name of ${shape.name}`);
     if (shape.kind === "line") {
       field("This way", shape.directions[0], (name) => { shape.directions[0] = name; }, row);
       field("Other way", shape.directions[1], (name) => { shape.directions[1] = name; }, row);
@@ -305,7 +309,7 @@ function showList() {
   if (focused >= 0) [...list.querySelectorAll("button, input")][focused]?.focus();
 }
 
-// A new shape never takes the name of another one of its kind.
+// A shape never takes the name of another one of its kind.
 function named(shape, name) {
   const isTaken = shapes.some((each) => each !== shape && each.kind === shape.kind && each.name === name);
   if (!name || isTaken) say(name ? `There is a ${WORDS[shape.kind].toLowerCase()} ${name} already.` : "It needs a name.");

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
-from functools import partial
-from typing import Any
 
 from policies.events import instant, microseconds
 from server.analysis.day import CameraDay, site_day
@@ -16,6 +14,7 @@ from server.console.context import Context
 from server.console.timeline.page import Choices, Day, DayQuery
 from server.console.timeline.parts import (
     CELL_US,
+    Unwatched,
     VisitShown,
     bounds,
     lane_shown,
@@ -30,10 +29,9 @@ from server.delivery.visit_log import Stretch
 from server.delivery.visits import Visit, some_visits
 from server.domain.errors import Malformed
 from server.domain.keeping import Gone
-from server.domain.records import LoggedEvent
 from server.domain.times.clock import SECOND_US
 from server.domain.times.local_time import LocalTime
-from server.store import Store
+from server.domain.watching import CameraStretch, Neighbours
 
 ROWS = 50
 """Visits on one page."""
@@ -43,27 +41,6 @@ _EVENING_US = 2 * 3600 * SECOND_US
 _NOON = 12
 _LATER_US = 3600 * SECOND_US
 """For so long after a day, ends of its visits are looked for."""
-
-
-class _Light:
-    """The store, which reads events without their bursts and frames."""
-
-    def __init__(self, store: Store) -> None:
-        self.past = store.past
-        self._store = store
-        self.cameras = store.cameras
-        self.checkpoint = store.checkpoint
-        self.checkpoints = store.checkpoints
-        self.events = store.events
-        self.last_confirmed_us = store.last_confirmed_us
-        self.names = store.names
-        self.whole = store.whole
-
-    def begun(self, *asked: Any, **options: Any) -> list[LoggedEvent]:
-        return self._store.begun(*asked, bare=True, **options)
-
-    def begun_at(self, instants: Collection[int], *, withdrawn: bool = False) -> list[LoggedEvent]:
-        return self._store.begun_at(instants, withdrawn=withdrawn, bare=True)
 
 
 class Builder:
@@ -99,7 +76,7 @@ class Builder:
         lanes = [lane for lane in every if query.sector in ("", lane.sector) and query.target in ("", lane.target)]
         inside = [lane.within(self._since_us, self._until_us) for lane in lanes]
         visits, more_from = self._visits()
-        longest, others = outages(shown, self._cause, self._since_us, self._until_us, _OUTAGES, local)
+        longest, others = outages(shown, self._causes, self._since_us, self._until_us, _OUTAGES, local)
         gone = [each for each in self._store.retention.all_gone(query.site) if query.camera in ("", each.camera)]
         after = self._day + timedelta(days=1)
         is_today = self._since_us <= self._now_us < self._until_us
@@ -170,7 +147,7 @@ class Builder:
         from_us = max(self._since_us, self._begin_us())
         stretch = Stretch(from_us, self._until_us, query.site, query.camera or None)
         found = some_visits(
-            _Light(self._store),
+            self._store,
             stretch,
             self._is_wanted,
             ROWS + 1,
@@ -214,19 +191,19 @@ class Builder:
             and (not query.kind or visit.of(query.kind) is not None)
         )
 
-    def _cause(self, camera: str, from_us: int, until_us: int, is_silent: bool, is_over: bool) -> str:
-        """Why a camera was not watched."""
-        report: CameraReport | None = self._reports.get(camera)
-        if not is_silent:
-            return "frames came that repeat others, or that no model answered for"
-        if not is_over and report is not None and report.condition.cause:
-            return spelled(report.condition.cause)
-        around = partial(self._neighbour, camera)
-        causes = tuple(follows(around(self._store.past.before, from_us + 1), around(self._store.past.after, until_us)))
-        return causes[0] if causes else "no frame came"
+    def _causes(self, outages: Sequence[Unwatched]) -> list[str]:
+        """Why cameras were not watched."""
+        asked = [CameraStretch(each.camera, each.gap.from_us, each.gap.until_us) for each in outages]
+        around = self._store.past.around(self._query.site, asked)
+        return [self._cause(*each) for each in zip(outages, around, strict=True)]
 
-    def _neighbour(self, camera: str, read: Callable[..., Any], at_us: int) -> Any:
-        return next(iter(read(self._query.site, camera, at_us, 1)), None)
+    def _cause(self, outage: Unwatched, around: Neighbours) -> str:
+        report: CameraReport | None = self._reports.get(outage.camera)
+        if not outage.gap.is_silent:
+            return "frames came that repeat others, or that no model answered for"
+        if not outage.gap.is_over and report is not None and report.condition.cause:
+            return spelled(report.condition.cause)
+        return next(follows(*around), "no frame came")
 
     def _gone_words(self, gone: Gone) -> list[str]:
         """What of the day is no longer kept."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -162,9 +162,16 @@ def _bars(spans: Sequence[DaySpan], since_us: int) -> Iterator[Bar]:
         yield Bar(_STRENGTH[which], "".join(path))
 
 
+class Unwatched(NamedTuple):
+    """A camera was not watched in `gap`."""
+
+    camera: str
+    gap: Unseen
+
+
 def outages(
     days: Iterable[CameraDay],
-    cause: Callable[[str, int, int, bool, bool], str],
+    causes: Callable[[Sequence[Unwatched]], Sequence[str]],
     since_us: int,
     until_us: int,
     most: int,
@@ -172,7 +179,7 @@ def outages(
 ) -> tuple[list[Outage], int]:
     """The longest stretches in which cameras were not watched, in order of time; how many shorter ones there are.
 
-    `cause` gets camera, begin, end, whether it was silent, and whether it is over.
+    `causes` says why, of all that are shown together.
     """
     every: list[tuple[str, int, int, Unseen | None]] = [
         (each.camera, max(gap.from_us, since_us), min(gap.until_us, until_us), gap)
@@ -186,18 +193,16 @@ def outages(
         if each.first_us is not None and each.first_us > since_us
     ]
     longest = sorted(every, key=lambda each: each[1] - each[2])[:most]
+    gaps = [Unwatched(camera, gap) for camera, _, _, gap in longest if gap is not None]
+    why = dict(zip(gaps, causes(gaps), strict=True))
     shown = []
     for camera, from_us, end_us, gap in sorted(longest, key=lambda each: each[1:3]):
         goes_on = gap is not None and not gap.is_over and gap.until_us <= until_us
-        why = (
-            "its first frame came then"
-            if gap is None
-            else cause(camera, gap.from_us, gap.until_us, gap.is_silent, gap.is_over)
-        )
+        cause = "its first frame came then" if gap is None else why[Unwatched(camera, gap)]
         lasted = duration((end_us - from_us) / SECOND_US)
         begin = local.minute(from_us)
         when = f"since {begin}, {lasted}" if goes_on else f"{begin} to {_end(local, end_us, until_us)}, {lasted}"
-        shown.append(Outage(camera, instant(from_us), instant(end_us), when, why, goes_on))
+        shown.append(Outage(camera, instant(from_us), instant(end_us), when, cause, goes_on))
     return shown, len(every) - len(shown)
 
 

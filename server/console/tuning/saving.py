@@ -65,7 +65,7 @@ def version_shown(context: Context, site: str, number: int, local: LocalTime) ->
     name = f"{site}.toml"
     return TuneVersion(
         version.number,
-        version.standing(context.versions.file(site).text),
+        context.versions.file(site).standing(version),
         version.author,
         version.why,
         local.dated(version.made_at_us),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
@@ -143,8 +144,8 @@ def read_when(text: str) -> When:
     return When(instant_us=microseconds(at)) if at.tzinfo else When(day=at.date(), clock=at.time())
 
 
-def site_time(store: _Store, site: str | None = None, sites_dir: Path | None = None) -> LocalTime:
-    """The local time of a site, by its file in `sites_dir`, else by the policy that judged its newest frames.
+def site_time(store: _Store, site: str | None = None, in_force: Mapping[str, str] | None = None) -> LocalTime:
+    """The local time of a site, by its text `in_force` (by site), else by the policy that judged its newest frames.
 
     Without a site, the local time that all stored sites share, else the machine's.
     """
@@ -152,8 +153,8 @@ def site_time(store: _Store, site: str | None = None, sites_dir: Path | None = N
     for head in sorted(store.cameras(), key=lambda head: head.changed_at_us):
         if site in (None, head.site):
             newest[head.site] = head
-    # A stored text may be older than the file: policies with `timezone = "UTC"` and without it have one digest.
-    live = _live_texts(sites_dir) if sites_dir is not None else {}
+    # A stored text may be older than the one in force: policies with `timezone = "UTC"` and without it have one digest.
+    live = in_force or {}
     texts = [live.get(name) or store.past.policy_text(head.policy) or "" for name, head in newest.items()]
     zones = {zone_of(text) for text in texts}
     return LocalTime(zones.pop() if len(zones) == 1 else None)
@@ -180,7 +181,7 @@ def _first_keys(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
 
 
-def _live_texts(folder: Path) -> dict[str, str]:
+def texts_in_folder(folder: Path) -> dict[str, str]:
     """Site to the text of its file. What cannot be read is left out: other commands say why."""
     texts: dict[str, str] = {}
     for file in sorted(folder.glob("[!.]*.toml")):

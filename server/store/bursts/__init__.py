@@ -42,6 +42,7 @@ from server.store.bursts.keeping import Shared, keep_burst, mark
 from server.store.bursts.leaps import SAMPLE_US
 from server.store.bursts.looks import Looks
 from server.store.bursts.marked import late_bursts, marked, waiting_cameras
+from server.store.bursts.neighbours import read_neighbours
 from server.store.bursts.old_form import Times, has_old_frames, meeting
 from server.store.bursts.packing import Loose, seal_of
 from server.store.bursts.records import (
@@ -105,6 +106,7 @@ __all__ = [
     "read_heads",
     "read_kept",
     "read_known",
+    "read_neighbours",
     "read_record",
     "read_seal",
     "record_end_us",

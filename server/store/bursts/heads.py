@@ -13,7 +13,7 @@ from functools import partial
 from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, and_, delete, func, insert, select, update
 
 from policies.fold import encode_state
 from server.domain.errors import Unknown
@@ -21,6 +21,7 @@ from server.domain.folding.checkpoints import thin_before, to_prune
 from server.domain.folding.refold import WORK_OF_A_THING, Step, steps
 from server.domain.records import BurstFacts, CameraHead, Checkpoint, Folded
 from server.domain.times.clock import SECOND_US
+from server.store.bursts.behind import Behind, frames_behind
 from server.store.bursts.burst_log import find_bursts, longest_us, read_frames
 from server.store.bursts.records import Camera, read_camera, record_end_us
 from server.store.compact import pack_state
@@ -76,47 +77,58 @@ def fold_start(connection: Connection, site: str, camera: str, at_us: int) -> Ch
     return stored if is_near else Checkpoint(at_us - WARM_UP_US, None)
 
 
-def _heads(connection: Connection) -> Select[Any]:
+def _heads(connection: Connection, site: str | None) -> Select[Any]:
     """Each stored state with the bursts after it: how many, the number of the last that was accepted, and when they
-    end.
+    end. Of each camera by itself: PostgreSQL would join the states with all bursts there are.
     """
     head = camera_states.c
     columns = [stored_text(connection, head.state) if name == "state" else head[name] for name in CameraHead.__slots__]
-    return (
-        select(*columns, func.count(burst_records.c.number), func.max(burst_records.c.number), func.max(record_end_us))
-        .join(cameras, and_(cameras.c.site == head.site, cameras.c.camera == head.camera), isouter=True)
-        .join(
-            burst_records,
-            and_(
-                burst_records.c.camera == cameras.c.number,
-                burst_records.c.is_held == 0,
-                burst_records.c.first_at_us > head.last_at_us - cameras.c.longest_us,
-                record_end_us > head.last_at_us,
-            ),
-            isouter=True,
+
+    def of_later(what: ColumnElement[Any]) -> ScalarSelect[Any]:
+        later = select(what).where(
+            burst_records.c.camera == cameras.c.number,
+            burst_records.c.is_held == 0,
+            burst_records.c.first_at_us > head.last_at_us - cameras.c.longest_us,
+            record_end_us > head.last_at_us,
         )
-        .group_by(*(head[name] for name in CameraHead.__slots__))
+        return later.correlate(camera_states, cameras).scalar_subquery()
+
+    last = func.max(burst_records.c.number + 0)  # of the number alone, PostgreSQL might look through all from the last
+    query = (
+        select(*columns, of_later(func.count()), of_later(last), of_later(func.max(record_end_us)))
+        .join(cameras, and_(cameras.c.site == head.site, cameras.c.camera == head.camera), isouter=True)
         .order_by(head.site, head.camera)
     )
+    return query if site is None else query.where(head.site == site)
 
 
-def read_heads(connection: Connection, versions: Versions) -> list[CameraHead]:
-    """The heads of all cameras, by site and camera. Frames after a stored state are folded again when others follow. A
-    state that cannot be read is folded here, and not stored.
+def read_heads(connection: Connection, versions: Versions, site: str | None = None) -> list[CameraHead]:
+    """The heads of all cameras (of a site), by site and camera. Frames after a stored state are folded again when
+    others follow. A state that cannot be read is folded here, and not stored.
     """
-    heads: list[CameraHead] = []
-    for *row, bursts, number, last_us in connection.execute(_heads(connection)).all():
+    heads: dict[tuple[str, str], CameraHead] = {}
+    behind: dict[tuple[str, str], tuple[CameraHead, int, int, int]] = {}
+    readable: list[CameraHead] = []
+    for *row, bursts, number, last_us in connection.execute(_heads(connection, site)).all():
         stored = CameraHead(*row)
-        state = readable_state(stored.state, stored.last_at_us)
-        if state is not None and not bursts:
-            heads.append(replace(stored, state=state.decode()))
-            continue
         name, follows = (stored.site, stored.camera), (stored, bursts, number, last_us)
+        state = readable_state(stored.state, stored.last_at_us)
+        heads[name] = stored if state is None else replace(stored, state=state.decode())
+        if state is not None and not bursts:
+            continue
         known = versions.heads.get(name)
-        if known is None or known[0] != follows:
-            known = versions.heads[name] = (follows, _head(connection, versions, stored))
-        heads.append(known[1])
-    return heads
+        if known is not None and known[0] == follows:
+            heads[name] = known[1]
+            continue
+        behind[name] = follows
+        if state is not None:
+            readable.append(heads[name])
+    read = frames_behind(connection, versions, readable)
+    for name, follows in behind.items():
+        head = _folded(connection, versions, heads[name], read[name]) if name in read else None
+        heads[name] = head or _head(connection, versions, follows[0])
+        versions.heads[name] = follows, heads[name]
+    return list(heads.values())
 
 
 def move_head(connection: Connection, site: str, camera: str, folded: Folded, now_us: int) -> None:
@@ -207,14 +219,29 @@ def _head(connection: Connection, versions: Versions, stored: CameraHead) -> Cam
         known = start.state if start.at_us == at_us else None
         return replace(stored, state=(known or empty_state(at_us)).decode())
     later = find_bursts(connection, versions, site, camera, lambda times: (times.first_at_us > at_us,))
-    changed_at_us = max((burst.received_at_us for burst in later if burst.status == "folded"), default=0)
+    received_at_us = max((burst.received_at_us for burst in later if burst.status == "folded"), default=0)
+    return _moved(stored, last, received_at_us)
+
+
+def _folded(connection: Connection, versions: Versions, stored: CameraHead, behind: Behind) -> CameraHead | None:
+    """The head after the frames behind a stored state that can be read; None where their policy cannot."""
+    start = Checkpoint(stored.last_at_us, stored.state.encode())
+    try:
+        last = deque(steps(behind.frames, start, partial(versions.policy, connection)), maxlen=1)
+    except Unknown:
+        return None
+    return _moved(stored, last[0], behind.received_at_us) if last else stored
+
+
+def _moved(stored: CameraHead, last: Step, received_at_us: int) -> CameraHead:
+    """A head after its last frame; `received_at_us`: when the last burst after the stored state was received."""
     return CameraHead(
-        site=site,
-        camera=camera,
+        site=stored.site,
+        camera=stored.camera,
         last_at_us=last.recorded.observation.at_us,
         state=encode_state(last.state).decode(),
         policy=last.recorded.policy,
-        changed_at_us=max(stored.changed_at_us, changed_at_us),
+        changed_at_us=max(stored.changed_at_us, received_at_us),
     )
 
 

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, insert, select, update
 
 from policies.observation import Observation
 from server.store.bursts.packing import Loose, models_of, pack, split_id
 from server.store.bursts.records import AT_ONCE, Camera
-from server.store.rows import MODELS_SEPARATOR, insert_once
+from server.store.rows import MODELS_SEPARATOR
 from server.store.schema import burst_records, cameras, contexts
 
 
@@ -84,4 +84,10 @@ def _camera(connection: Connection, known: Camera | None, site: str, camera: str
 def _context(connection: Connection, camera: Camera, shared: Shared, models: Sequence[str]) -> int:
     columns = {name: getattr(shared, name) for name in Shared.__slots__} | {"models": MODELS_SEPARATOR.join(models)}
     digest = hashlib.sha256(msgspec.json.encode([camera.number, *columns.values()])).hexdigest()
-    return int(insert_once(connection, contexts.c.digest, digest, lambda: {"camera": camera.number} | columns))
+    number = connection.execute(select(contexts.c.number).where(contexts.c.digest == digest)).scalar_one_or_none()
+    if number is None:  # no other camera's turn may insert it meanwhile
+        row = {"digest": digest, "camera": camera.number} | columns
+        key = connection.execute(insert(contexts), row).inserted_primary_key
+        assert key is not None, "one row was inserted"
+        number = key[0]
+    return int(number)

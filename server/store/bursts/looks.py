@@ -4,150 +4,119 @@ From burst to burst it leaps as far as frames may be apart, so that a day of a c
 many frames it has. Of every SAMPLE_US one burst is read. Where one repeats frames, or lacks answers, all frames to the
 bursts that are read before and after are judged as the fold judges them. So a silence is exact; frames that tell
 nothing are found if they last for SAMPLE_US.
+
+All cameras of a site are asked for together: more of them take no more statements.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Select, Text, bindparam, select
 
-from policies.fold import REMEMBERED, remembered
-from policies.fusion.judge import blind_targets, relevant_judgement
 from policies.site.site_policy import CameraPolicy
-from server.domain.records import Recorded
 from server.domain.watching import Unseen, Watching
-from server.store.bursts.burst_log import find_bursts, read_frames
-from server.store.bursts.leaps import SAMPLE_US, Leap, leaps_query
-from server.store.bursts.old_form import has_old_frames, meeting
-from server.store.bursts.packing import Packed, unpack
-from server.store.bursts.records import IS_HELD, LATE, SET_ASIDE, named_damage
+from server.store.bursts.burst_log import find_bursts
+from server.store.bursts.leaps import SAMPLE_US, Asked, Leap, read_leaps
+from server.store.bursts.old_form import has_any_old_frames, has_old_frames, meeting
+from server.store.bursts.packing import glance
+from server.store.bursts.records import AT_ONCE, IS_HELD, LATE, SET_ASIDE, named_damage
+from server.store.bursts.scans import Reader, Scan, Seen
 from server.store.rows import Versions
-from server.store.schema import burst_records, cameras, contexts, observations
+from server.store.schema import burst_records, cameras, contexts
 
 _AT_US: Callable[[Leap], Any] = attrgetter("at_us")
 _MOST = 400
 """Scans that are remembered: days of cameras."""
-_RECENT = 4
-"""Bursts read before, of which a burst may repeat frames."""
+_NEW = Scan()
+_Key = tuple[int, int, int, int]
 
 
-class _Before(NamedTuple):
-    """The frames of a burst that was read, and the scan before it."""
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A camera that is looked through: the digest of its last policy, how far apart its frames may be, and its scan."""
 
-    hashes: frozenset[bytes | str]
-    at_us: int
-    look_us: int
-    unseen: tuple[Unseen, ...]
+    of: Seen
+    digest: str
+    least_us: int
+    key: _Key
+    scan: Scan
 
+    def asks(self, until_us: int) -> bool:
+        """Whether bursts before an instant may be unread."""
+        return until_us > max(self.scan.at_us, self.scan.known_us)
 
-@dataclass(slots=True)
-class _Scan:
-    """How far a stretch of a camera was looked through. `look_us`: the last frame that could be judged. `known_us`:
-    before this instant no more bursts are to be read, as a later one is in the fold.
-
-    `frames` are those that the fold remembers; they are kept while frames tell nothing (`is_dead`).
-    """
-
-    at_us: int = -1
-    look_us: int = -1
-    known_us: int = -1
-    unseen: tuple[Unseen, ...] = ()
-    rules: tuple[tuple[int, str], ...] = ()
-    recent: tuple[_Before, ...] = ()
-    frames: tuple[str, ...] = ()
-    is_dead: bool = False
-
-
-_NEW = _Scan()
-
-
-class _Of(NamedTuple):
-    """The camera that is asked for. `rewritten` changes with its past. `has_held`: some bursts are not in the fold.
-    `has_old`: some are not converted yet.
-    """
-
-    number: int
-    site: str
-    camera: str
-    longest_us: int
-    rewritten: int
-    has_held: bool
-    has_old: bool
+    def asked(self) -> Asked:
+        from_us = None if self.scan.at_us < 0 else self.scan.at_us
+        return Asked(self.of.number, self.least_us, from_us, self.of.has_held)
 
 
 class Looks:
     """Remembers how far the days of cameras were looked through. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._scans: OrderedDict[tuple[int, int, int, int], _Scan] = OrderedDict()
+        self._scans: OrderedDict[_Key, Scan] = OrderedDict()
         self._lock = threading.Lock()
 
     def read(
         self, connection: Connection, versions: Versions, site: str, since_us: int, until_us: int
     ) -> list[Watching]:
         """How each camera of a site was watched from `since_us` to before `until_us`, by name."""
-        columns = [cameras.c[name] for name in _Of._fields[:-2]]
-        found = connection.execute(select(*columns).where(cameras.c.site == site).order_by(cameras.c.camera)).all()
-        held = select(burst_records.c.camera).where(IS_HELD, burst_records.c.late.in_((0, LATE, SET_ASIDE))).distinct()
-        holding = set(connection.execute(held).scalars())
-        is_converted = connection.execute(select(observations.c.frame).limit(1)).first() is None
-        cameras_of_site = [
-            _Of(
-                row.number,
-                row.site,
-                row.camera,
-                row.longest_us,
-                row.rewritten,
-                row.number in holding,
-                not is_converted and has_old_frames(connection, row.site, row.camera),
-            )
-            for row in found
-        ]
-        rows = connection.execute(_last_policies(), {"site": site, "until_us": until_us})
-        last = {row.number: row.policy for row in rows}
-        return [
-            self._watching(connection, versions, of, last.get(of.number), (since_us, until_us))
-            for of in cameras_of_site
-        ]
+        cameras_of_site = _cameras_of(connection, site, until_us)
+        looks = {
+            of.number: self._look(connection, versions, of, digest, since_us)
+            for of, digest in cameras_of_site
+            if digest is not None and not of.has_old
+        }
+        leaps = read_leaps(
+            connection, [look.asked() for look in looks.values() if look.asks(until_us)], since_us, until_us
+        )
+        policies = _policies(connection, leaps.values())
+        found: list[Watching] = []
+        for of, _ in cameras_of_site:
+            if of.has_old:
+                found.append(_by_facts(connection, versions, of, since_us, until_us))
+            elif of.number not in looks:
+                found.append(Watching(of.site, of.camera, None))
+            else:
+                reader = Reader(connection, versions, of, looks[of.number].least_us, policies)
+                found.append(self._watching(reader, looks[of.number], leaps.get(of.number, ()), (since_us, until_us)))
+        return found
 
-    def _watching(
-        self, connection: Connection, versions: Versions, of: _Of, digest: str | None, stretch: tuple[int, int]
-    ) -> Watching:
-        since_us, until_us = stretch
-        if of.has_old:
-            return _by_facts(connection, versions, of, since_us, until_us)
-        if digest is None:
-            return Watching(of.site, of.camera, None)
+    def _look(self, connection: Connection, versions: Versions, of: Seen, digest: str, since_us: int) -> _Look:
         least_us = least_blind_us(versions.policy(connection, digest).camera(of.camera))
         key = (of.number, of.rewritten, since_us, least_us)
         with self._lock:
-            scan = copy(self._scans.get(key, _NEW))
-        reader = _Reader(connection, versions, of, least_us)
-        rows, end_us = reader.rows(since_us, until_us, scan)
+            return _Look(of, digest, least_us, key, copy(self._scans.get(key, _NEW)))
+
+    def _watching(self, reader: Reader, look: _Look, leaps: Sequence[Leap], stretch: tuple[int, int]) -> Watching:
+        of, scan = look.of, look.scan
+        end_us = next((leap.before_us for leap in leaps if leap.at_us is None), None)
+        if end_us is None and leaps:
+            scan.known_us = stretch[1]
+        inside = sorted((leap for leap in leaps if leap.at_us is not None and leap.at_us > scan.at_us), key=_AT_US)
         with named_damage(0):
-            records = [unpack(row.record or b"") for row in rows]
-        for row, packed in zip(rows, records, strict=True):
-            reader.advance(scan, row, packed)
+            glances = [glance(leap.record or b"") for leap in inside]
+        for leap, seen in zip(inside, glances, strict=True):
+            reader.advance(scan, leap, seen)
         if scan.at_us < 0:
-            return Watching(of.site, of.camera, digest)
+            return Watching(of.site, of.camera, look.digest)
         with self._lock:
-            self._scans[key] = scan
-            self._scans.move_to_end(key)
+            self._scans[look.key] = scan
+            self._scans.move_to_end(look.key)
             while len(self._scans) > _MOST:
                 self._scans.popitem(last=False)
         if scan.is_dead and end_us is not None:
             scan = copy(scan)
             reader.judge(scan, end_us + 1)
-        return _watching(of, digest, scan, end_us, since_us, until_us, least_us)
+        return _watching(look, scan, end_us, *stretch)
 
 
 def least_blind_us(policy: CameraPolicy) -> int:
@@ -155,139 +124,32 @@ def least_blind_us(policy: CameraPolicy) -> int:
     return min(int(sector.rules.presence.blind_s * 1e6) for sector in policy.sectors)
 
 
-class _Reader:
-    """Looks through one camera."""
-
-    def __init__(self, connection: Connection, versions: Versions, of: _Of, least_us: int) -> None:
-        self._connection = connection
-        self._versions = versions
-        self._of = of
-        self._least_us = least_us
-        self._policies: dict[int, str] = {}
-
-    def rows(self, since_us: int, until_us: int, scan: _Scan) -> tuple[list[Leap], int | None]:
-        """The bursts to be read after a scan, and the last frame where no burst follows."""
-        if until_us <= max(scan.at_us, scan.known_us):
-            return [], None
-        parameters = {
-            "number": self._of.number,
-            "longest": self._of.longest_us,
-            "since_us": since_us,
-            "until_us": until_us,
-            "least_us": self._least_us,
-            "from_us": None if scan.at_us < 0 else scan.at_us,
-        }
-        found = [*map(Leap._make, self._connection.execute(leaps_query(self._of.has_held), parameters).all())]
-        end = next((row.before_us for row in found if row.at_us is None), None)
-        if end is None and found:
-            scan.known_us = until_us
-        inside = [row for row in found if row.at_us is not None and row.at_us > scan.at_us]
-        inside.sort(key=_AT_US)
-        return inside, end
-
-    def advance(self, scan: _Scan, row: Leap, packed: Packed) -> None:
-        """Look at one more burst, whose record is `packed`."""
-        assert row.at_us is not None
-        assert row.context is not None
-        digest = self._policy(row.context)
-        if not scan.rules or scan.rules[-1][1] != digest:
-            scan.rules = (*scan.rules, (row.at_us, digest))
-        if scan.at_us < 0:
-            scan.at_us = scan.look_us = row.at_us
-        hashes = frozenset(packed.frame_digests)
-        before = _Before(hashes, scan.at_us, scan.look_us, scan.unseen)
-        repeated = None
-        for each in scan.recent:
-            if not hashes.isdisjoint(each.hashes):
-                repeated = each
-                break
-        if not scan.is_dead and repeated is not None:  # they may repeat since before that burst
-            scan.at_us, scan.look_us, scan.unseen = repeated.at_us, repeated.look_us, repeated.unseen
-        is_doubtful = len(hashes) < packed.frames or self._is_doubtful(packed, row, scan)
-        if scan.is_dead or repeated is not None or is_doubtful:
-            self._judge(scan, row)
-        else:
-            if row.before_us is not None and row.at_us - row.before_us > self._least_us:
-                scan.unseen = (*scan.unseen, Unseen(row.before_us, row.at_us, is_silent=True))
-            scan.look_us = row.at_us
-        scan.at_us = row.at_us
-        scan.recent = (*scan.recent, before)[-_RECENT:]
-
-    def _policy(self, context: int) -> str:
-        if context not in self._policies:
-            query = select(contexts.c.policy).where(contexts.c.number == context)
-            self._policies[context] = self._connection.execute(query).scalar_one()
-        return self._policies[context]
-
-    def _is_doubtful(self, packed: Packed, row: Leap, scan: _Scan) -> bool:
-        """Whether frames of a burst may tell nothing, or may be too far apart."""
-        if packed.may_lack_answers:
-            return True
-        if self._of.longest_us <= self._least_us:
-            return False
-        is_unread = row.before_us is not None and row.left_us != scan.at_us
-        return is_unread or any(b - a > self._least_us for a, b in pairwise(packed.offsets_us))
-
-    def _judge(self, scan: _Scan, row: Leap) -> None:
-        """Look at all frames up to the end of a burst. In between two bursts that tell nothing, none does."""
-        assert row.at_us is not None
-        assert row.lasts_us is not None
-        end_us = row.at_us + row.lasts_us + 1
-        if scan.is_dead:
-            own = list(self._told(scan.frames, row.at_us, end_us))
-            if own and not any(is_told for _, is_told, _ in own):
-                scan.frames = own[-1][2]
-                return
-        self.judge(scan, end_us)
-
-    def judge(self, scan: _Scan, end_us: int) -> None:
-        """Look at all frames from the last burst that was read to before an instant."""
-        if not scan.is_dead:
-            scan.frames = self._frames_before(scan.at_us)
-        from_us, is_told, others = scan.at_us + scan.is_dead, not scan.is_dead, scan.is_dead
-        for at_us, is_told, frames in self._told(scan.frames, from_us, end_us):
-            scan.frames = frames
-            if not is_told:
-                others = True
-                continue
-            if at_us - scan.look_us > self._least_us:
-                scan.unseen = (*scan.unseen, Unseen(scan.look_us, at_us, is_silent=not others))
-            scan.look_us, others = at_us, False
-        scan.is_dead = not is_told
-        if is_told:
-            scan.frames = ()
-
-    def _frames_before(self, at_us: int) -> tuple[str, ...]:
-        """The frames that the fold remembers before an instant."""
-        first_us = burst_records.c.first_at_us
-        earlier = select(first_us).where(burst_records.c.camera == self._of.number, first_us < at_us)
-        last = self._connection.execute(earlier.order_by(first_us.desc()).limit(REMEMBERED)).scalars().all()
-        frames: tuple[str, ...] = ()
-        if last:
-            for recorded in read_frames(
-                self._connection, self._versions, self._of.site, self._of.camera, last[-1], at_us
-            ):
-                frames, _ = remembered(frames, recorded.observation.frame_sha256)
-        return frames
-
-    def _told(self, frames: tuple[str, ...], from_us: int, end_us: int) -> Iterator[tuple[int, bool, tuple[str, ...]]]:
-        """Each frame's instant, whether the fold judges it, and the frames remembered after it."""
-        read = read_frames(self._connection, self._versions, self._of.site, self._of.camera, from_us, end_us)
-        for recorded in read:
-            frames, is_known = remembered(frames, recorded.observation.frame_sha256)
-            yield recorded.observation.at_us, not is_known and self._is_judged(recorded), frames
-
-    def _is_judged(self, recorded: Recorded) -> bool:
-        """Whether the models that answered can judge a frame, as `policies.fold.advance` asks."""
-        seen = recorded.observation
-        policy = self._versions.policy(self._connection, recorded.policy).camera(self._of.camera)
-        policy = policy.in_force(seen.at_us, seen.brightness)
-        return len(blind_targets(policy, relevant_judgement(policy, seen))) < max(1, len(policy.targets))
+def _cameras_of(connection: Connection, site: str, until_us: int) -> list[tuple[Seen, str | None]]:
+    """The cameras of a site by name, each with the policy that judged its last burst before an instant."""
+    rows = connection.execute(_last_policies(), {"site": site, "until_us": until_us}).all()
+    held = select(burst_records.c.camera).where(IS_HELD, burst_records.c.late.in_((0, LATE, SET_ASIDE))).distinct()
+    holding = set(connection.execute(held).scalars())
+    has_old = has_any_old_frames(connection)
+    return [
+        (
+            Seen(
+                row.number,
+                site,
+                row.camera,
+                row.longest_us,
+                row.rewritten,
+                row.number in holding,
+                has_old and has_old_frames(connection, site, row.camera),
+            ),
+            row.policy,
+        )
+        for row in rows
+    ]
 
 
 @cache
 def _last_policies() -> Select[Any]:
-    """The number of each camera of a site, and the policy that judged its last burst before an instant."""
+    """The cameras of a site by name, each with the policy that judged its last burst before an instant."""
     site, until_us = bindparam("site", type_=Text), bindparam("until_us", type_=BigInteger)
     newest = (
         select(burst_records.c.context)
@@ -297,24 +159,34 @@ def _last_policies() -> Select[Any]:
         .correlate(cameras)
         .scalar_subquery()
     )
-    query = select(cameras.c.number, contexts.c.policy).where(cameras.c.site == site)
+    own = (cameras.c[name] for name in ("number", "camera", "longest_us", "rewritten"))
+    query = select(*own, contexts.c.policy).where(cameras.c.site == site).order_by(cameras.c.camera)
     return query.join_from(cameras, contexts, contexts.c.number == newest, isouter=True)
 
 
-def _watching(
-    of: _Of, digest: str, scan: _Scan, end_us: int | None, since_us: int, until_us: int, least_us: int
-) -> Watching:
-    unseen = list(scan.unseen)
+def _policies(connection: Connection, leaps: Iterable[Sequence[Leap]]) -> dict[int, str]:
+    """The policy of each context in which a burst was judged."""
+    numbers = sorted({leap.context for some in leaps for leap in some if leap.context is not None})
+    found: dict[int, str] = {}
+    for at in range(0, len(numbers), AT_ONCE):
+        mine = contexts.c.number.in_(numbers[at : at + AT_ONCE])
+        rows = connection.execute(select(contexts.c.number, contexts.c.policy).where(mine))
+        found |= {row.number: row.policy for row in rows}
+    return found
+
+
+def _watching(look: _Look, scan: Scan, end_us: int | None, since_us: int, until_us: int) -> Watching:
+    unseen, is_ended = list(scan.unseen), end_us is not None or scan.is_dead
     last_us = scan.look_us if scan.is_dead or end_us is None else end_us
-    if (end_us is not None or scan.is_dead) and until_us - last_us > least_us:
+    if is_ended and until_us - last_us > look.least_us:
         unseen.append(Unseen(last_us, until_us, is_silent=not scan.is_dead, is_over=False))
     first_us = scan.rules[0][0]
     begins = first_us if first_us > since_us else None
     inside = tuple(each for each in unseen if each.until_us > since_us and each.from_us < until_us)
-    return Watching(of.site, of.camera, digest, inside, begins, scan.rules)
+    return Watching(look.of.site, look.of.camera, look.digest, inside, begins, scan.rules)
 
 
-def _by_facts(connection: Connection, versions: Versions, of: _Of, since_us: int, until_us: int) -> Watching:
+def _by_facts(connection: Connection, versions: Versions, of: Seen, since_us: int, until_us: int) -> Watching:
     """By the bursts themselves, while those of an earlier version are not converted. Repeated frames are not found."""
     inside = meeting(max(of.longest_us, SAMPLE_US), since_us - SAMPLE_US, until_us + SAMPLE_US)
     found = find_bursts(connection, versions, of.site, of.camera, inside, with_held=False)

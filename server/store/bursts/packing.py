@@ -9,9 +9,11 @@ that does not is written as it is. Predictions that are more than one label a fr
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import Any
 
 import msgspec
 
@@ -83,14 +85,6 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
         return self.hashes.hex(" ", -32).split(" ")
 
     @property
-    def frame_digests(self) -> Sequence[bytes | str]:
-        """The hash of each frame as it is stored: 32 bytes, or a text that is no SHA-256. It costs less than hex."""
-        hashes = self.hashes
-        if isinstance(hashes, list):
-            return [_digest_in(text) or text for text in hashes]
-        return [hashes[at : at + 32] for at in range(0, len(hashes), 32)]
-
-    @property
     def uncertainty_s(self) -> float:
         return self.uncertainty / 1e6 if isinstance(self.uncertainty, int) else self.uncertainty
 
@@ -133,13 +127,6 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
         ]
         return [dict(zip(models, frame)) for frame in zip(*columns, strict=True)]  # noqa: B905 - as long as each other
 
-    @property
-    def may_lack_answers(self) -> bool:
-        """Whether a model may not have answered for some frame; False: all answered."""
-        if self.columns is None:
-            return True
-        return 0 in self.columns and b"null" in inflated(self.rest)
-
     def decision_record(self) -> list[Judgement] | None:
         """The decision record, if it is stored."""
         return None if self.decisions is None else _judgements.decode(inflated(self.decisions))
@@ -152,6 +139,42 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
             return _text(self.digest)
         given = _digest(burst_id, site, camera, first_at_us, self, mask_digest)
         return given if given.startswith(self.digest.hex()) else self.digest.hex()
+
+
+class Glance(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What of a record tells whether its frames tell anything: decoding it takes a third of what `Packed` takes."""
+
+    id_rest: Any
+    lead_us: Any
+    received_us: Any
+    sent_us: Any
+    monotonic_ms: Any
+    image_bytes: Any
+    uncertainty: Any
+    digest: Any
+    judged: Any
+    hashes: bytes | list[str]
+    sizes: msgspec.Raw
+    steps: msgspec.Raw
+    brightness: msgspec.Raw
+    columns: msgspec.Raw
+    rest: bytes
+
+    @property
+    def frames(self) -> int:
+        return len(self.hashes) // 32 if isinstance(self.hashes, bytes) else len(self.hashes)
+
+    @property
+    def frame_digests(self) -> frozenset[bytes | str]:
+        """The hashes of the frames: 32 bytes, or a text that is no SHA-256."""
+        if isinstance(self.hashes, list):
+            return frozenset(_digest_in(text) or text for text in self.hashes)
+        return frozenset(struct.unpack("32s" * self.frames, self.hashes))
+
+    @property
+    def may_lack_answers(self) -> bool:
+        """Whether a model may not have answered for some frame; False: all answered."""
+        return bytes(self.columns) == _NONE or (bool(self.rest) and b"null" in inflated(self.rest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +195,8 @@ class Loose:
 
 _pack = msgspec.msgpack.Encoder()
 _unpack = msgspec.msgpack.Decoder(Packed)
+_glance = msgspec.msgpack.Decoder(Glance)
+_NONE = msgspec.msgpack.encode(None)
 _json = msgspec.json.Encoder(order="deterministic")
 _answers_by_model = msgspec.json.Decoder(dict[str, Column])
 _answers_by_frame = msgspec.json.Decoder(list[Answers])
@@ -208,6 +233,10 @@ def pack(loose: Loose, seen: Sequence[Observation]) -> bytes:
 
 def unpack(record: bytes) -> Packed:
     return _unpack.decode(record)
+
+
+def glance(record: bytes) -> Glance:
+    return _glance.decode(record)
 
 
 def seal(decisions: bytes) -> bytes:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -141,8 +141,10 @@ class _Context:
 
     @classmethod
     def read(cls, connection: Connection, number: int) -> Self:
-        row = connection.execute(_CONTEXTS.where(contexts.c.number == number)).one()
-        site, camera, ensemble, policy, models, *rest = row
+        return cls.of(*connection.execute(_CONTEXTS.where(contexts.c.number == number)).one())
+
+    @classmethod
+    def of(cls, site: str, camera: str, ensemble: str, policy: str, models: str, *rest: Any) -> Self:
         return cls(site, camera, ensemble, policy, tuple(models.split(MODELS_SEPARATOR)), *rest)
 
 
@@ -154,6 +156,14 @@ class RecordReader:
         self._versions = versions
         self._contexts: dict[int, _Context] = {}
         self._ensembles: dict[int, EnsembleInfo] = {}
+
+    def prepare(self, numbers: Collection[int]) -> None:
+        """Read what bursts of these contexts share, a few hundred at a time. One that is lost is missed later."""
+        new = sorted(set(numbers) - self._contexts.keys())
+        for at in range(0, len(new), AT_ONCE):
+            query = _CONTEXTS.add_columns(contexts.c.number).where(contexts.c.number.in_(new[at : at + AT_ONCE]))
+            for *row, number in self._connection.execute(query):
+                self._contexts[number] = _Context.of(*row)
 
     def facts(self, row: Record) -> BurstFacts:
         """The facts of a record. Raises DatabaseDamaged."""

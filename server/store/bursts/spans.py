@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, Select, and_, func, select
 
 from server.domain.records import BurstSpan
 from server.store.bursts.old_form import find_old_bursts
 from server.store.bursts.packing import joined_id, unpack
-from server.store.bursts.records import IS_HELD, SET_ASIDE, named_damage
+from server.store.bursts.records import AT_ONCE, IS_HELD, SET_ASIDE, named_damage
 from server.store.schema import burst_records, bursts, cameras
 
 _Name = tuple[str, str]
-_LEAST_US = -(2**63)
 _SPAN_COLUMNS = ("number", "id_key", "first_at_us", "lasts_us", "record")
 _MOST_REMEMBERED = 2048
 """Records whose spans are remembered: a few MB."""
@@ -27,32 +27,35 @@ def newest_spans(
     before `until_us`, newest first. Raises DatabaseDamaged.
     """
     found: dict[_Name, list[BurstSpan]] = {name: [] for name in names}
-    mine, other = burst_records, burst_records.alias()
-    inside = and_(other.c.camera == cameras.c.number, other.c.is_held == 0, other.c.first_at_us < until_us)
-    first_us = (
-        select(other.c.first_at_us)
-        .where(inside)
-        .order_by(other.c.first_at_us.desc())
-        .limit(1)
-        .offset(most - 1)
-        .correlate(cameras)
-        .scalar_subquery()
-    )
-    newest = and_(
-        mine.c.camera == cameras.c.number,
-        mine.c.is_held == 0,
-        mine.c.first_at_us < until_us,
-        mine.c.first_at_us >= func.coalesce(first_us, _LEAST_US),
-    )
-    query = select(cameras.c.site, cameras.c.camera, *(mine.c[name] for name in _SPAN_COLUMNS))
-    query = query.join_from(cameras, mine, newest, isouter=True)  # an inner join may read all bursts, from these on
-    for site, camera, number, *row in connection.execute(query).all():
-        if number is not None and (site, camera) in found:
-            found[site, camera].append(_span(number, *row))
+    named: dict[int, _Name] = {}
+    for site, camera, *numbers in connection.execute(_newest_numbers(until_us, most, {name[0] for name in found})):
+        if (site, camera) in found:
+            named |= {number: (site, camera) for number in numbers if number is not None}
+    wanted = sorted(named)
+    for begin in range(0, len(wanted), AT_ONCE):
+        mine = burst_records.c.number.in_(wanted[begin : begin + AT_ONCE])
+        for row in connection.execute(select(*(burst_records.c[name] for name in _SPAN_COLUMNS)).where(mine)):
+            found[named[row.number]].append(_span(*row))
     if connection.execute(select(func.max(bursts.c.burst_id))).scalar_one() is not None:
         for name, spans in found.items():
             spans += _old_spans(connection, name, until_us, most)
     return {name: _newest(spans, most) for name, spans in found.items()}
+
+
+def _newest_numbers(until_us: int, most: int, sites: Collection[str]) -> Select[Any]:
+    """Cameras (site, camera) with the numbers of their newest bursts, one by one.
+
+    A join with the bursts from the oldest of these on is a join with all bursts there are, for PostgreSQL.
+    """
+    inside = and_(
+        burst_records.c.camera == cameras.c.number,
+        burst_records.c.is_held == 0,
+        burst_records.c.first_at_us < until_us,
+    )
+    newest = select(burst_records.c.number).where(inside).correlate(cameras)
+    newest = newest.order_by(burst_records.c.first_at_us.desc(), burst_records.c.number.desc()).limit(1)
+    query = select(cameras.c.site, cameras.c.camera, *(newest.offset(nth).scalar_subquery() for nth in range(most)))
+    return query.where(cameras.c.site == next(iter(sites))) if len(sites) == 1 else query
 
 
 def last_set_aside(connection: Connection) -> dict[_Name, int]:

@@ -15,6 +15,7 @@ from server.store.compact.event_body import (
     pack_event,
     seal_in,
     seal_of,
+    track_in,
     unpack_event,
 )
 from server.store.compact.old_event_body import OldColumns, old_seal, unpack_old_event
@@ -37,6 +38,7 @@ __all__ = [
     "pack_state",
     "seal_in",
     "seal_of",
+    "track_in",
     "unpack_event",
     "unpack_old_event",
     "unpack_state",

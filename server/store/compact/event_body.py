@@ -86,8 +86,22 @@ class Body(msgspec.Struct, frozen=True, array_like=True):
     before: bytes | None = None
 
 
+class _Glance(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A body of which only the track or the end is wanted."""
+
+    seal: Any
+    uncertainty: Any
+    score: Any
+    votes: Any
+    frames: msgspec.Raw
+    margin: Any = None
+    track: bytes | None = None
+    ended: int | None = None
+
+
 _origin = msgspec.json.Decoder(Origin)
 _body = msgspec.msgpack.Decoder(Body)
+_glance = msgspec.msgpack.Decoder(_Glance)
 _pack = msgspec.msgpack.Encoder()
 _json = msgspec.json.Encoder(order="deterministic")
 
@@ -179,8 +193,14 @@ def seal_in(body: bytes) -> int:
 
 def ended_us(body: bytes, started_us: int) -> int | None:
     """When the event that was packed ended; None for one without an end."""
-    ended = _body.decode(body).ended
+    ended = _glance.decode(body).ended
     return None if ended is None else started_us + ended
+
+
+def track_in(body: bytes) -> str | None:
+    """The track of the event that was packed."""
+    track = _glance.decode(body).track
+    return None if track is None else _track_of(track)
 
 
 def _packed(event: Event, columns: Columns, own: Source, before: Source | None, seal: int) -> bytes:

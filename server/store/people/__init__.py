@@ -3,6 +3,6 @@
 from server.store.people.audit import Audit
 from server.store.people.tokens import Tokens
 from server.store.people.users import Users
-from server.store.people.versions import PolicyVersions
+from server.store.people.versions import PolicyVersions, number_judging
 
-__all__ = ["Audit", "PolicyVersions", "Tokens", "Users"]
+__all__ = ["Audit", "PolicyVersions", "Tokens", "Users", "number_judging"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,13 +26,8 @@ class PolicyVersions(Part):
 
     def add(self, proposed: PolicyVersion) -> PolicyVersion:
         """Keep a proposed version. Returns it with number and time."""
-        now_us = self._clock()
-        row = {name: getattr(proposed, name) for name in PolicyVersion.__slots__ if name != "number"}
-        with writing(self._engine, lock=_LOCK) as connection:
-            number = connection.execute(_ADDED, row | {"made_at_us": now_us}).scalar_one()
-            about = {"site": proposed.site, "subject": str(number), "detail": proposed.why}
-            add_line(connection, now_us, proposed.author, "policy_proposed", **about)
-            return _version(connection, number)
+        with self.changing() as changing:
+            return changing.add(proposed)
 
     def version(self, number: int) -> PolicyVersion:
         """The version of a number. Raises Unknown."""
@@ -43,6 +38,26 @@ class PolicyVersions(Part):
         """The newest versions of a site, newest first."""
         return [PolicyVersion(*row) for row in self._rows(_of_site(site, limit))]
 
+    def judging(self, site: str) -> PolicyVersion | None:
+        """The version that judges the site's bursts, where sites are in the database; None: the site has none."""
+        with reading(self._engine) as connection:
+            return _judging(connection, site)
+
+    def every_judging(self) -> Sequence[PolicyVersion]:
+        """The version that judges, of each site in the database, by site."""
+        query = select(*_COLUMNS).where(policy_versions.c.judges == 1).order_by(policy_versions.c.site)
+        return [PolicyVersion(*row) for row in self._rows(query)]
+
+    def number_judging(self, site: str) -> int | None:
+        """The number of `judging`."""
+        with reading(self._engine) as connection:
+            return number_judging(connection, site)
+
+    def numbers_judging(self) -> Mapping[str, int]:
+        """The numbers of `every_judging`, by site."""
+        query = select(policy_versions.c.site, policy_versions.c.number).where(policy_versions.c.judges == 1)
+        return {row.site: row.number for row in self._rows(query)}
+
     @contextmanager
     def changing(self) -> Iterator[Changing]:
         """A transaction that changes what became of versions. Whoever else changes one waits for its end."""
@@ -51,7 +66,7 @@ class PolicyVersions(Part):
 
 
 class Changing:
-    """What can be changed about versions, in one transaction."""
+    """What can be changed about versions, in one transaction. Each change is a line of the audit."""
 
     def __init__(self, connection: Connection, clock: Clock) -> None:
         self._connection = connection
@@ -65,6 +80,38 @@ class Changing:
         """As `PolicyVersions.version`."""
         return _version(self._connection, number)
 
+    def judging(self, site: str) -> PolicyVersion | None:
+        """As `PolicyVersions.judging`."""
+        return _judging(self._connection, site)
+
+    def with_text(self, site: str, text: str) -> PolicyVersion | None:
+        """The newest version of a site with this text; rather one that was in force."""
+        query = select(*_COLUMNS).where(policy_versions.c.site == site, policy_versions.c.text == text)
+        order = policy_versions.c.in_force_at_us.is_(None), policy_versions.c.number.desc()
+        row = self._connection.execute(query.order_by(*order).limit(1)).one_or_none()
+        return None if row is None else PolicyVersion(*row)
+
+    def add(self, proposed: PolicyVersion) -> PolicyVersion:
+        """As `PolicyVersions.add`."""
+        now_us = self._clock()
+        row = {name: getattr(proposed, name) for name in PolicyVersion.__slots__ if name != "number"}
+        number = self._connection.execute(_ADDED, row | {"made_at_us": now_us}).scalar_one()
+        about = {"site": proposed.site, "subject": str(number), "detail": proposed.why}
+        add_line(self._connection, now_us, proposed.author, "policy_proposed", **about)
+        return _version(self._connection, number)
+
+    def let_judge(self, version: PolicyVersion) -> None:
+        """From the commit on, the version judges its site's bursts, in the place of another one."""
+        self._let_none_judge(version.site)
+        this = update(policy_versions).where(policy_versions.c.number == version.number)
+        self._connection.execute(this.values(judges=1))
+
+    def remove(self, version: PolicyVersion, author: str) -> None:
+        """Take back the version that judges a site, with none in its place."""
+        self._let_none_judge(version.site)
+        values = {"taken_back_at_us": self._clock(), "taken_back_by": author}
+        self._mark(version, author, "policy_removed", values)
+
     def put_in_force(self, version: PolicyVersion, author: str) -> None:
         """Note that the version is in the site's file, also where it was taken back before."""
         values = {"in_force_at_us": self._clock(), "in_force_by": author}
@@ -75,6 +122,10 @@ class Changing:
         values = {"taken_back_at_us": self._clock(), "taken_back_by": author}
         self._mark(version, author, "policy_taken_back", values)
 
+    def _let_none_judge(self, site: str) -> None:
+        of_site = update(policy_versions).where(policy_versions.c.site == site, policy_versions.c.judges == 1)
+        self._connection.execute(of_site.values(judges=None))
+
     def _mark(self, version: PolicyVersion, author: str, what: str, values: dict[str, Any]) -> None:
         found = update(policy_versions).where(policy_versions.c.number == version.number)
         self._connection.execute(found.values(values))
@@ -82,6 +133,18 @@ class Changing:
         add_line(
             self._connection, self._clock(), author, what, site=version.site, subject=subject, detail=version.digest
         )
+
+
+def number_judging(connection: Connection, site: str) -> int | None:
+    """The number of the version that judges the site's bursts; None: the site is not in the database."""
+    query = select(policy_versions.c.number).where(policy_versions.c.site == site, policy_versions.c.judges == 1)
+    return connection.execute(query).scalar_one_or_none()
+
+
+def _judging(connection: Connection, site: str) -> PolicyVersion | None:
+    query = select(*_COLUMNS).where(policy_versions.c.site == site, policy_versions.c.judges == 1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else PolicyVersion(*row)
 
 
 def _version(connection: Connection, number: int) -> PolicyVersion:

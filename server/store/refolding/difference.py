@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from server.domain.records import LateBurst, Settled
-from server.store.log import correct_log, is_logged, ordered_rows, read_by_id, read_log
+from server.store.events.rewriting import correct_log, is_logged, ordered_rows, read_by_id, read_log
 from server.store.retention import read_gone
 
 

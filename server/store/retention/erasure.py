@@ -25,7 +25,7 @@ from server.store.bursts import (
     unreadable_numbers,
 )
 from server.store.engine import reading, writing
-from server.store.event_rows import spell_out
+from server.store.events.event_rows import spell_out
 from server.store.people.audit import add_line
 from server.store.retention.events import annotated, delete_annotations, delete_events, erased_events
 from server.store.retention.frames import Frames

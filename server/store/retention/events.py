@@ -11,8 +11,8 @@ from server.domain.errors import DatabaseDamaged
 from server.domain.keeping import Erasure, merged
 from server.domain.times.clock import SECOND_US
 from server.store.engine import reading, writing
-from server.store.event_rows import BARE_COLUMNS, logged, of_camera
-from server.store.outbox import delete_announcements
+from server.store.events.event_rows import BARE_COLUMNS, logged, of_camera
+from server.store.events.outbox import delete_announcements
 from server.store.schema import annotation_rows, dead_letters, events
 
 AT_ONCE = 100
@@ -88,7 +88,7 @@ def delete_events(connection: Connection, ids: Sequence[str]) -> int:
     if not ids:
         return 0
     these = events.c.id.in_(ids)
-    newest = connection.execute(select(events.c.seq).where(these)).scalars().all()
+    newest = connection.execute(select(events.c.seq).where(these).with_for_update()).scalars().all()
     connection.execute(delete(events).where(these))
     connection.execute(delete(dead_letters).where(dead_letters.c.event_id.in_(ids)))
     delete_announcements(connection, newest)

@@ -19,7 +19,7 @@ from server.domain.keeping import DAY_US, FramesKept, Keep, KeepFrames, merged
 from server.domain.times.clock import SECOND_US
 from server.store.bursts import read_camera
 from server.store.engine import reading, writing
-from server.store.event_rows import EVENT_COLUMNS, logged, of_camera, read_rows
+from server.store.events.event_rows import EVENT_COLUMNS, logged, of_camera, read_rows
 from server.store.retention.events import annotated
 from server.store.retention.frame_rows import delete_rows, is_within
 from server.store.retention.frames import Frames

@@ -33,7 +33,7 @@ from server.store.bursts import (
     read_frames,
 )
 from server.store.engine import reading, writing
-from server.store.event_rows import spell_out
+from server.store.events.event_rows import spell_out
 from server.store.rows import Versions, read_checkpoint
 from server.store.schema import camera_states, checkpoints, keeping, removals
 

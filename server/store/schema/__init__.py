@@ -20,6 +20,7 @@ from server.store.schema.events import (
     notices,
     origins,
     outbox,
+    tickets,
 )
 from server.store.schema.fleet import generations, replicas
 from server.store.schema.old_bursts import bursts, decisions, observations
@@ -75,6 +76,7 @@ __all__ = [
     "sessions",
     "signing_keys",
     "space_samples",
+    "tickets",
     "tokens",
     "users",
 ]

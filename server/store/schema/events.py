@@ -11,6 +11,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    Sequence,
     Table,
     Text,
     text,
@@ -19,10 +20,19 @@ from sqlalchemy import (
 from server.store.compact import BurstId, EventId
 from server.store.schema.columns import Key, Number, metadata
 
+tickets = Sequence("announcement_tickets", metadata=metadata)
+"""Of announcements, on PostgreSQL alone: see `server.store.events.outbox`."""
+
 outbox = Table(
     "outbox",
     metadata,
-    Column("seq", Number, primary_key=True, autoincrement=False, comment="1, 2, 3, ... in order of commit."),
+    Column(
+        "seq",
+        Number,
+        primary_key=True,
+        autoincrement=False,
+        comment="1, 2, 3, ... in the order in which they become visible; on PostgreSQL negative until it is numbered.",
+    ),
     Column("event_id", EventId, nullable=False, comment="The event it announces (16 bytes)."),
     Column(
         "what",
@@ -34,8 +44,8 @@ outbox = Table(
     Column("before_seq", BigInteger, comment="The announcement of the same event before it; null: it is the first."),
     CheckConstraint("what IN ('event', 'corrected', 'withdrawn')", name="what"),
     comment="Announcements of events that were announced more than once, or first as a correction. An event that was "
-    "announced as new and never again is its own announcement. Each channel reads both in order of commit, at its own "
-    "pace. Rows never change; they go with their events.",
+    "announced as new and never again is its own announcement. Each channel reads both in order of number, at its own "
+    "pace. Once they are numbered, rows never change; they go with their events.",
 )
 
 origins = Table(
@@ -57,7 +67,13 @@ origins = Table(
 events = Table(
     "events",
     metadata,
-    Column("seq", Number, primary_key=True, autoincrement=False, comment="The number of its newest announcement."),
+    Column(
+        "seq",
+        Number,
+        primary_key=True,
+        autoincrement=False,
+        comment="The number of its newest announcement; on PostgreSQL negative until it is numbered.",
+    ),
     Column("id", EventId, nullable=False, unique=True, comment="Id, derived from the fact (16 bytes)."),
     Column("camera", Number, ForeignKey("cameras.number"), nullable=False, comment="Camera."),
     Column("kind", Key, comment="One of policies.events.Kind; null: the row in origins has kind, sector and label."),

@@ -42,5 +42,6 @@ replicas = Table(
     Column("models", Text, nullable=False, comment="Its models, separated by commas; empty: none yet."),
     Column("answered", BigInteger, comment="The newest generation that it has ready, or has refused; null: none."),
     Column("fault", Text, comment="Why it refused that one; null: it has it ready."),
+    Column("upkeep_since_us", BigInteger, comment="Since when it does the upkeep for all (us); null: it does not."),
     comment="Server processes on this database. One that stops in order takes its row away.",
 )

@@ -91,6 +91,8 @@ policy_versions = Table(
     Column("in_force_by", Key, comment="Who put it in force; `the file`: it was found in the site's file."),
     Column("taken_back_at_us", BigInteger, comment="When it was taken back (us); null: it was not."),
     Column("taken_back_by", Key, comment="Who took it back; `the file`: its site's file was found to be as before."),
+    Column("judges", Integer, comment="1: it judges its site's bursts, where sites are in the database; else null."),
     Index("ix_policy_versions_site", "site", "number"),
+    Index("ix_policy_versions_judges", "site", "judges", unique=True),
     comment="Versions of site policies that people wrote. None changes or goes; another one takes its place.",
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from server.ensemble import load_ensemble
-from tests.benchmarks.agent_gate import Judge, Scene, lost, played, scene, sent_bytes
+from tests.benchmarks.agent.gate import Judge, Scene, lost, played, scene, sent_bytes
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 
 from policies.site.site_policy import parse_site_policy
 from server.analysis.drawn import Drawn, DrawnLine, drawn_into, read_drawn
+from server.analysis.renames import Rename, renames
 
 TEXT = """# The yard behind the shop.
 site = "yard"          # as the agent says
@@ -185,3 +186,38 @@ def test_a_name_of_an_ignored_area_is_a_text_whatever_it_holds() -> None:
     sent = json.dumps({"ignored": {'x"\n[[a]]': [0, 0, 0.1, 0.1]}})
     after = drawn_into(TEXT, "gate", read_drawn(sent))
     assert parse_site_policy(after).camera("gate").suppressions[-1].name == 'x"\n[[a]]'
+
+
+def test_a_renamed_sector_changes_its_header_and_no_other_line() -> None:
+    after = drawn_into(TEXT, "gate", read_drawn('{"renamed": {"table": "patio"}}'))
+    assert changed_lines(after) == ["[cameras.gate.sectors.patio]   # where people sit"]
+    assert comments(after) == comments(TEXT)
+
+
+def test_a_sector_is_renamed_and_moved_at_once_and_two_swap_their_names() -> None:
+    moved = Drawn(sectors={"patio": SQUARE}, renamed={"table": "patio"})
+    assert parse_site_policy(drawn_into(TEXT, "gate", moved)).camera("gate").by_name["patio"].polygon == SQUARE
+    swapped = drawn_into(TEXT, "gate", Drawn(renamed={"table": "road", "road": "table"}))
+    before, after = (parse_site_policy(text).camera("gate").by_name for text in (TEXT, swapped))
+    assert (after["road"].polygon, after["table"].polygon) == (before["table"].polygon, before["road"].polygon)
+
+
+def test_a_sector_that_stands_within_a_line_is_renamed_too() -> None:
+    text = 'site = "yard"\n[cameras.gate]\nsectors = { a = { polygon = [[0, 0], [1, 0], [1, 1]] } } # here\n'
+    after = drawn_into(text, "gate", Drawn(renamed={"a": "b"}))
+    assert [*parse_site_policy(after).camera("gate").by_name] == ["b"]
+    assert "# here" in after
+
+
+def test_a_sector_does_not_take_the_name_of_another() -> None:
+    with pytest.raises(ValueError, match="there is a sector `road` already"):
+        drawn_into(TEXT, "gate", Drawn(renamed={"table": "road"}))
+    with pytest.raises(ValueError, match="a name is lower-case letters"):
+        read_drawn('{"renamed": {"table": "The Road"}}')
+
+
+def test_a_sector_with_another_name_alone_is_renamed_and_one_with_another_outline_is_not() -> None:
+    renamed = drawn_into(TEXT, "gate", Drawn(renamed={"table": "patio"}))
+    assert renames(TEXT, renamed) == (Rename("gate", "table", "patio"),)
+    assert renames(TEXT, drawn_into(renamed, "gate", Drawn(sectors={"patio": SQUARE}))) == ()
+    assert renames(TEXT, TEXT) == renames(TEXT, "site = ") == ()

@@ -69,23 +69,29 @@ def test_what_recurs_weakly_is_offered_with_the_events_it_would_have_removed(ask
     assert "0.70,0.70" not in shown.output, "what is seen firmly is no nuisance"
 
 
-def test_what_is_accepted_becomes_a_file_beside_the_live_one_and_removes_just_that(
+def proposed(yard: Yard) -> list[str]:
+    """The texts of the proposed versions."""
+    return [version.text for version in yard.store.policy_versions.of_site("yard", 9)]
+
+
+def test_what_is_accepted_becomes_a_proposed_version_and_removes_just_that(
     ask: Callable[..., Result], yard: Yard
 ) -> None:
     live = yard.folder / "yard.toml"
     before = live.read_text()
     shown = ask("--accept", NAME)
-    assert "It would have removed 16 events. Proposed, not in force" in shown.output, shown.output
+    assert "It would have removed 16 events." in shown.output, shown.output
+    assert "Version 1 is proposed" in shown.stderr
     assert live.read_text() == before
-    proposed = (yard.folder / "yard.toml.proposed").read_text()
-    assert [line for line in difference(before, proposed, "", "") if line.startswith("-") and line != "--- "] == []
-    [known] = parse_site_policy(proposed).camera("gate").suppressions
+    [text] = proposed(yard)
+    assert [line for line in difference(before, text, "", "") if line.startswith("-") and line != "--- "] == []
+    [known] = parse_site_policy(text).camera("gate").suppressions
     assert (known.name, known.max_score, known.targets) == (NAME, 0.5, ("person",))
 
 
 def test_a_nuisance_that_is_named_twice_is_proposed_once(ask: Callable[..., Result], yard: Yard) -> None:
     assert ask("--accept", NAME, "--accept", NAME).exit_code == 0
-    assert (yard.folder / "yard.toml.proposed").read_text().count(f'name = "{NAME}"') == 1
+    assert [text.count(f'name = "{NAME}"') for text in proposed(yard)] == [1]
     assert ask("--up-to", "7").exit_code == 2
 
 
@@ -100,18 +106,21 @@ def test_a_name_that_two_cameras_have_is_refused_until_one_of_them_is_named(
     assert refused.exit_code == 1
     assert f"several cameras have a `{NAME}`: choose with --camera (dock, gate)" in refused.output
     assert ask("--accept", NAME, "--camera", "dock").exit_code == 0
-    proposed = parse_site_policy((yard.folder / "yard.toml.proposed").read_text())
-    assert [len(proposed.camera(camera).suppressions) for camera in ("dock", "gate")] == [1, 0]
+    [text] = proposed(yard)
+    assert [len(parse_site_policy(text).camera(camera).suppressions) for camera in ("dock", "gate")] == [1, 0]
 
 
 def test_with_a_live_file_that_cannot_be_used_it_starts_from_the_version_in_force_and_says_so(
-    ask: Callable[..., Result], yard: Yard
+    ask: Callable[..., Result], yard: Yard, tmp_path: Path
 ) -> None:
     yard.write("sensitivty = 3")
-    result = ask("--accept", NAME)
-    assert result.exit_code == 0
+    out = tmp_path / "changed.toml"
+    result = ask("--accept", NAME, "--out", str(out))
+    assert result.exit_code == 0, result.output
     assert "Starts from the last good version, which is in force, since yard.toml, line 1: sensitivty" in result.stderr
-    assert parse_site_policy((yard.folder / "yard.toml.proposed").read_text()).camera("gate").suppressions
+    assert parse_site_policy(out.read_text()).camera("gate").suppressions
+    assert proposed(yard) == []
+    assert ask("--out", str(out)).exit_code == 2
 
 
 def test_without_a_file_it_starts_from_the_policy_of_the_newest_burst(ask: Callable[..., Result], yard: Yard) -> None:
@@ -126,7 +135,7 @@ def test_without_a_file_it_starts_from_the_policy_of_the_newest_burst(ask: Calla
 
 def test_an_accepted_nuisance_is_not_offered_again(ask: Callable[..., Result], yard: Yard) -> None:
     ask("--accept", NAME)
-    (yard.folder / "yard.toml.proposed").rename(yard.folder / "yard.toml")
+    yard.write(*proposed(yard))
     assert "no weak detection recurs at the same place and hour on\n3 days or more" in ask().output
 
 
@@ -139,7 +148,7 @@ def test_what_would_remove_an_event_marked_true_is_neither_offered_nor_accepted(
     refused = ask("--accept", NAME)
     assert refused.exit_code == 1
     assert "would remove 1 events that were annotated as true" in refused.output
-    assert not (yard.folder / "yard.toml.proposed").exists()
+    assert proposed(yard) == []
 
 
 def test_an_event_marked_true_long_before_the_stretch_that_is_looked_at_counts_too(

@@ -71,12 +71,28 @@ def test_tune_proposes_the_policy_that_keeps_the_true_and_drops_the_false(
     assert f"It keeps all {true} true events, 0 instead of {false} false alarms in" in result.stdout
     assert "false events, which the search did not see: all" in result.stdout
     assert live.read_text() == COMMENTED, "the live policy is not touched"
-    proposal = haunted.folder / "yard.toml.proposed"
-    assert "# our yard" in proposal.read_text()
+    best = tmp_path / "out" / "yard.toml"
+    assert "# our yard" in best.read_text()
     assert "+min_score" in result.stdout
-    assert parse_site_policy(proposal.read_text()).rules.least("eye") > 0.5
-    assert haunted.sites.faults() == {}, "a proposal is no policy in force"
-    assert haunted.sites.policy("yard").digest == parse_site_policy(COMMENTED).digest
+    assert parse_site_policy(best.read_text()).rules.least("eye") > 0.5
+    assert f"To propose it: sectorwatch policy propose yard {best}" in result.stdout
+    assert haunted.store.policy_versions.of_site("yard", 1) == []
+
+
+def test_tune_keeps_the_best_policy_as_a_proposed_version_where_that_is_asked_for(
+    haunted: Yard, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    annotate(haunted)
+    monkeypatch.setenv("SECTORWATCH_SITES_DIR", str(haunted.folder))
+    result = tune(url, tmp_path / "out", "--most", "40", "--propose")
+    assert result.exit_code == 0, result.output
+    [version] = haunted.store.policy_versions.of_site("yard", 2)
+    assert "# our yard" in version.text
+    assert parse_site_policy(version.text).rules.least("eye") > 0.5
+    assert (version.before_text, version.author, version.why[:6]) == (COMMENTED, "command line", "tune: ")
+    assert (haunted.folder / "yard.toml").read_text() == COMMENTED, "it is not in force"
+    assert "sectorwatch policy put-in-force 1" in result.stderr
+    assert not (tmp_path / "out" / "yard.toml").exists()
 
 
 def test_tune_draws_misses_against_false_alarms_with_todays_policy_marked(
@@ -101,7 +117,7 @@ def test_tune_says_when_todays_policy_is_the_best(yard: Yard, url: str, tmp_path
     result = tune(url, tmp_path / "out", "--most", "10")
     assert "No policy is better: keep it." in result.stdout
     assert "Fewer than 10 true or 10 false events are annotated" in result.stdout
-    assert not list(tmp_path.rglob("*.proposed"))
+    assert not (tmp_path / "out" / "yard.toml").exists()
 
 
 def test_tune_without_annotations_says_so_and_that_one_model_agrees_with_none(
@@ -195,7 +211,7 @@ def test_tune_of_a_sector_searches_its_own_settings_and_writes_them_into_its_tab
     result = tune(url, tmp_path / "out", "--policy", str(live), "--camera", "gate", "--sector", "west")
     assert result.exit_code == 0, result.output
     assert f"It keeps all {true} true events, 0 instead of {false} false alarms in" in result.stdout
-    proposed = (haunted.folder / "yard.toml.proposed").read_text()
+    proposed = (tmp_path / "out" / "yard.toml").read_text()
     before, after = parse_site_policy(COMMENTED), parse_site_policy(proposed)
     assert (after.rules, after.camera("gate").by_name["east"]) == (before.rules, before.camera("gate").by_name["east"])
     assert after.camera("gate").by_name["west"].rules.least("eye") > 0.5

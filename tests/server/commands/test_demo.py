@@ -100,3 +100,16 @@ def test_a_server_that_ends_while_the_console_stays_is_shown_with_the_end_of_its
     stack.server = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
     with pytest.raises(ConfigurationError, match=r"the server ended with 3:\nno space left"):
         stack.wait_for_server()
+
+
+def test_the_environment_of_another_server_is_left_out_and_how_models_run_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = {f"SECTORWATCH_{name}" for name in ("DATABASE_URL", "DATABASE_URL_FILE", "SITES", "FRAMES_URL")}
+    for name in (*foreign, "SECTORWATCH_EXECUTION"):
+        monkeypatch.setenv(name, "somebody's")
+    show = "import os; print(*sorted(name for name in os.environ if name.startswith('SECTORWATCH_')))"
+    LocalStack(tmp_path, {})._start("shown", "-c", show).wait(30)
+    seen = (tmp_path / "shown.log").read_text().split()
+    assert "SECTORWATCH_EXECUTION" in seen
+    assert not foreign & {*seen}

@@ -25,7 +25,7 @@ from tests.policies.test_scene import home, turned
 from tests.server import new_sqlite
 from tests.server.ensemble.others import folder_of, network
 from tests.server.scenes import START_US, Yard, burst, there_and_back
-from tests.server.store.test_damage import leaves_of, overwrite
+from tests.server.store.damage.files import leaves_of, overwrite
 from tests.server.swaps import chosen
 from tests.stand_ins import ManualClock, ScriptedEnsemble
 

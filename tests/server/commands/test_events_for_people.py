@@ -6,7 +6,7 @@ import io
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -293,9 +293,9 @@ def test_following_tells_a_visit_when_it_begins_and_again_when_it_is_over(
     stop = threading.Event()
     printer = VisitPrinter(yard.store, LocalTime())
 
-    def show(logged: LoggedEvent) -> None:
-        printer.announced(logged)
-        if logged.seq == yard.store.last_seq():
+    def show(page: Sequence[LoggedEvent]) -> None:
+        printer.announced(page)
+        if page[-1].seq == yard.store.last_seq():
             stop.set()
 
     events.following(yard.store, show, 0, Window(None, None, None, None), None, stop)

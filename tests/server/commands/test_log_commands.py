@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -126,8 +126,8 @@ def test_following_shows_what_is_said_from_then_on(tmp_path: Path, url: str, clo
     shown: list[LoggedEvent] = []
     stop, enough = threading.Event(), threading.Event()
 
-    def show(logged: LoggedEvent) -> None:
-        shown.append(logged)
+    def show(page: Sequence[LoggedEvent]) -> None:
+        shown.extend(page)
         if len(shown) == 10:
             enough.set()
 
@@ -154,9 +154,7 @@ def test_following_a_quiet_camera_reads_what_others_said_once(yard: Yard, url: s
                 stop.set()
             return super().events(*given, after_seq=after_seq, **more)
 
-    events.following(
-        Noted(open_engine(url), clock), lambda logged: None, 0, Window(None, None, None, "door"), None, stop
-    )
+    events.following(Noted(open_engine(url), clock), lambda page: None, 0, Window(None, None, None, "door"), None, stop)
     assert asked == [0, yard.store.last_seq(), yard.store.last_seq()]
 
 
@@ -182,7 +180,7 @@ def test_following_waits_for_a_database_that_is_away_and_misses_nothing(
 
     stop = ComesBackAtTheThirdLook()
     reader = open_store(f"{url.replace('sqlite:///', 'sqlite:///file:')}?mode=rw&uri=true")
-    events.following(reader, lambda logged: shown.append(logged.seq), 0, EVERYTHING, None, stop)
+    events.following(reader, lambda page: shown.extend(logged.seq for logged in page), 0, EVERYTHING, None, stop)
     reader.close()
     assert shown == [logged.seq for logged in yard.store.events(after_seq=0)] != []
     assert capsys.readouterr().err.count("does not answer") == 1
@@ -312,8 +310,8 @@ def test_a_database_without_tables_is_told_how_to_get_them(tmp_path: Path) -> No
 def test_db_upgrade_makes_the_tables_and_db_info_counts_what_is_in_them(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/data/new.sqlite"
     result = CliRunner().invoke(db.command, ["upgrade", "--database", url])
-    assert result.stdout == f"{url}: schema 0016 (was none)\n"
-    assert "schema    0016\n" in CliRunner().invoke(db.command, ["info", "--database", url]).stdout
+    assert result.stdout == f"{url}: schema 0017 (was none)\n"
+    assert "schema    0017\n" in CliRunner().invoke(db.command, ["info", "--database", url]).stdout
 
 
 def test_db_backup_makes_a_copy_that_opens(run: Callable[..., Result], url: str, tmp_path: Path) -> None:

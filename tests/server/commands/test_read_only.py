@@ -15,7 +15,7 @@ import pytest
 from server.store import Store, open_store
 from tests.server.launched import ROOT
 from tests.server.scenes import Yard, across
-from tests.server.store.test_damage import file_of
+from tests.server.store.damage.files import file_of
 from tests.stand_ins import ManualClock
 
 _AS_ANYBODY = """

@@ -140,6 +140,19 @@ def test_a_drawn_change_is_tried_saved_put_in_force_and_taken_back(
     assert lines == [("anna", "policy_taken_back"), ("anna", "policy_put_in_force"), ("anna", "policy_proposed")]
 
 
+def test_a_renamed_sector_is_one_sector_before_and_after_and_the_page_says_what_keeps_its_name(
+    client: FlaskClient,
+) -> None:
+    shown = tried(client, shapes=json.dumps({"renamed": {"west": "patio"}}), seen=seen(client))
+    assert "2 visits and crossings instead of 2" in shown
+    assert "<td>patio (was west)</td><td>person</td><td>1</td><td>1</td>" in shown
+    assert "sector <code>west</code> is renamed <code>patio</code>. Events from before keep the name" in shown
+    assert send(client, "propose", shapes=json.dumps({"renamed": {"west": "patio"}})).status_code == 303
+    chosen = client.get(f"/v1{PAGE}?version=1").json["chosen"]
+    assert chosen["renamed"] == [{"camera": "gate", "before": "west", "after": "patio"}]
+    assert "is renamed" in client.get(f"{PAGE}?version=1").text
+
+
 def test_the_text_alone_works_as_a_form(client: FlaskClient) -> None:
     text = TEXT.replace("[0.5, 1], [0, 1]", "[0.6, 1], [0, 1]")
     saved = send(client, "propose", text=text, seen=seen(client))

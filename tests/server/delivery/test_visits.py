@@ -12,7 +12,7 @@ from sqlalchemy.event import listen, remove
 from policies.events import microseconds
 from server.delivery import visits as visits_module
 from server.delivery.visit_log import Stretch
-from server.delivery.visits import ends_of, visits
+from server.delivery.visits import begins_of, ends_of, visits
 from server.domain.records import LoggedEvent
 from server.store import Store
 from server.store.schema import events
@@ -102,3 +102,16 @@ def test_the_end_of_who_is_still_there_is_not_searched_for(yard: Yard, monkeypat
     assert entries
     monkeypatch.setattr(yard.store, "begun", None)
     assert ends_of(yard.store, entries) == {}
+
+
+def test_every_end_gets_the_begin_of_its_own_visit(yard: Yard) -> None:
+    for number in range(3):
+        came(yard, number)
+    entries = yard.store.begun(kind="entered")
+    ends = ends_of(yard.store, entries)
+    begins = begins_of(yard.store, [*ends.values()])
+    assert {left: entered.event.id for left, entered in begins.items()} == {
+        left.event.id: entered for entered, left in ends.items()
+    }
+    assert len(begins) == 3
+    assert begins_of(yard.store, []) == {}

@@ -115,7 +115,7 @@ def rounded(found: Iterable[Found]) -> list[Found]:
 
 def main() -> None:
     from server.catalogue import cache_dir, card_named, locate
-    from tests.benchmarks.footage import sampled_jpegs
+    from tests.benchmarks.events.footage import sampled_jpegs
     from tests.server.ensemble.second_opinion import blob_of
     from tests.server.ensemble.test_hog import probe, sparse
 

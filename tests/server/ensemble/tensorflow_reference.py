@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from server.catalogue import cache_dir, card_named, locate
-from tests.benchmarks.footage import sampled_jpegs
+from tests.benchmarks.events.footage import sampled_jpegs
 from tests.server.ensemble.opencv import Found, record, rounded
 from tests.server.ensemble.second_opinion import blob_of
 

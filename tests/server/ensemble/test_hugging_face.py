@@ -27,7 +27,7 @@ from server.ensemble import load_ensemble
 from server.ensemble.adoption import adopt_hugging_face
 from server.ensemble.building.hugging_face import Boxes, build, card_content
 from server.ensemble.forms import row_of
-from tests.server.ensemble.test_said_on_the_card import LIGHT
+from tests.server.ensemble.card_models import LIGHT
 
 CONFIG = {
     "architectures": ["ViTForImageClassification"],

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from policies.observation import Observation, Prediction
 from policies.scene.memory import Scene, remembered_scene
 from server.ensemble.scene_evidence import scene_evidence
-from tests.benchmarks.scenes import SCENES, Drawn
+from tests.benchmarks.events.scenes import SCENES, Drawn
 from tests.policies.stories import CHANGE, observation
 
 View = NDArray[np.float32]

@@ -18,8 +18,8 @@ from server.ensemble import load_ensemble
 from server.ensemble.adoption import adopt_timm, adopt_torchvision
 from server.ensemble.building.head import head_size
 from server.ensemble.torchvision_models import tuned_content
+from tests.server.ensemble.card_models import LIGHT
 from tests.server.ensemble.others import CLASSES
-from tests.server.ensemble.test_said_on_the_card import LIGHT
 
 DETECTOR = "ssdlite320_mobilenet_v3_large"
 

@@ -140,7 +140,7 @@ def detect(graph: TfjsGraph, blob: Array) -> list[Found]:
 
 def main(folder: Path) -> None:
     from server.catalogue import cache_dir, card_named
-    from tests.benchmarks.footage import sampled_jpegs
+    from tests.benchmarks.events.footage import sampled_jpegs
     from tests.server.ensemble.second_opinion import blob_of
 
     graph, card = TfjsGraph(folder), card_named("nanodet-g")

@@ -21,6 +21,7 @@ from server.domain.burst import Burst
 from server.domain.errors import Unprocessable
 from server.domain.folding.refold import steps
 from server.domain.records import LoggedEvent
+from server.pipeline.advancing import Advancing
 from server.store import Store, open_store
 from tests.server.scenes import EYE, START_US, YARD, Yard, across, burst, person_at, there_and_back
 from tests.stand_ins import ManualClock, RecordingChannel
@@ -313,8 +314,8 @@ def test_a_burst_ahead_of_the_clock_is_held_and_blocks_nothing(yard: Yard, new_s
     for one in bursts[:-1]:
         assert yard.pipeline.process(one).as_wire()["late"] is False
     yard.clock.advance(60)
-    assert yard.pipeline.release_held() == 1
-    assert yard.pipeline.release_held() == 0
+    assert Advancing(yard.store, yard.clock).release_held() == 1
+    assert Advancing(yard.store, yard.clock).release_held() == 0
     assert yard.store.kept(bursts[-1].burst_id).status == "folded"
     assert told(yard.store) == in_order(yard, bursts, new_sqlite)
 

@@ -231,8 +231,8 @@ def test_what_editors_synchronisers_and_other_systems_leave_is_passed_over(
     assert warning.__dict__["file"] == str(tmp_path / name)
 
 
-def test_a_proposal_and_files_that_are_no_policies_by_name_are_left_alone(tmp_path: Path) -> None:
-    for name in ("yard.toml.proposed", "README", ".keep", "notes.txt"):
+def test_files_that_are_no_policies_by_name_are_left_alone(tmp_path: Path) -> None:
+    for name in ("README", ".keep", "notes.txt"):
         write(tmp_path, name, "")
     assert (Sites(tmp_path).passed_over(), Sites(tmp_path).faults()) == ({}, {})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from server.serving.loading import Loaded
 BROKEN = b"broken"
 TOO_LARGE = b"too large"
 FATAL = b"fatal"
+SILENTLY = "silently"
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
+
+_GOLDEN = b"golden"
 
 
 class FolderShelf:
@@ -51,15 +55,20 @@ class FolderShelf:
         return path.read_text() if path.exists() else ""
 
     def wait_until_asked(self) -> None:
-        """Return when an ensemble has begun to answer while `closed` is there."""
+        """Return when an ensemble has begun to answer while `closed` is there and not SILENTLY."""
         (self.folder / "asking").read_text()
 
     def open_gate(self) -> None:
         """Let an ensemble that was asked go on."""
         (self.folder / "gate").write_text("go")
 
+    def let_all_go_on(self) -> None:
+        """The same for all that wait now, if any do."""
+        with suppress(OSError):  # none does
+            os.close(os.open(self.folder / "gate", os.O_WRONLY | os.O_NONBLOCK))
+
     def _check(self, answering: Answering) -> None:
-        answering.answer([b"golden"])
+        answering.answer([_GOLDEN])
         if answering.ensemble_info.ensemble in self.read("drifted"):
             raise Unapproved("they say `cat` instead of `person`")
 
@@ -92,11 +101,13 @@ class FolderSigning:
             raise TooLarge("too many pixels", frame=index)
         if image == FATAL:
             raise RuntimeError("the network fell over")
-        return f"{hashlib.sha256(image).hexdigest()[:8]} {sorted(crops)} {[list(box) for box in enlarged]}"
+        return f"{_digest(image)} {sorted(crops)} {[list(box) for box in enlarged]}"
 
     def infer(self, rows: Sequence[str]) -> list[Answer]:
-        if (self._shelf.folder / "closed").exists():
-            (self._shelf.folder / "asking").write_text("asked")
+        closed = self._shelf.read("closed")
+        if closed and not all(row.startswith(_digest(_GOLDEN)) for row in rows):
+            if closed != SILENTLY:
+                (self._shelf.folder / "asking").write_text("asked")
             (self._shelf.folder / "gate").read_text()
         return [{model: (Prediction(f"{model} {row}", 1.0, WHOLE),) for model in self._models} for row in rows]
 
@@ -109,4 +120,8 @@ class FolderSigning:
 
 def said(model: str, image: bytes, crops: Sequence[str] = (), enlarged: Sequence[Box] = ()) -> str:
     """The label that a model of FolderSigning gives."""
-    return f"{model} {hashlib.sha256(image).hexdigest()[:8]} {sorted(crops)} {[list(box) for box in enlarged]}"
+    return f"{model} {_digest(image)} {sorted(crops)} {[list(box) for box in enlarged]}"
+
+
+def _digest(image: bytes) -> str:
+    return hashlib.sha256(image).hexdigest()[:8]

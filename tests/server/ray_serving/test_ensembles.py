@@ -52,8 +52,8 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param == "local":
         yield from _serving(folder)
         return
-    with cluster(2):
-        yield from _serving(folder, ensemble="ray", ray_cpus=0.1)
+    with cluster(2) as nodes:
+        yield from _serving(folder, ensemble="ray", ray_address=nodes.address, ray_cpus=0.1)
 
 
 @pytest.fixture

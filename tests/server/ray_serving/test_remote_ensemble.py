@@ -9,7 +9,8 @@ import pytest
 from policies.observation import EnsembleInfo, ModelInfo
 from server.domain.errors import RetryLater, Unapproved
 from server.ray_serving import wire
-from server.ray_serving.remote_ensemble import Lost, RemoteEnsemble
+from server.ray_serving.messages import Lost
+from server.ray_serving.remote_ensemble import RemoteEnsemble
 from server.ray_serving.tally import Tally
 
 INFO = EnsembleInfo("d" * 64, (ModelInfo("a", frozenset({"person"}), boxes=True),))

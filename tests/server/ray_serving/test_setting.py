@@ -55,11 +55,6 @@ def test_a_head_that_does_not_answer_is_one_line_and_another_start_may_find_it()
             reach(address)
 
 
-def test_an_address_of_rays_client_is_refused_with_what_to_write() -> None:
-    with pytest.raises(ConfigurationError, match='name the head as "host:6379"'):
-        reach("ray://first-node:10001")
-
-
 def test_what_names_no_host_is_left_to_ray() -> None:
     reach("auto")
 
@@ -79,5 +74,5 @@ def test_an_application_that_needs_ray_and_has_none_is_not_made(
 
 
 def test_a_server_whose_models_are_elsewhere_needs_less_memory() -> None:
-    local, ray = (expected_bytes(ServerSettings(ensemble=where), [], this_machine()) for where in ("local", "ray"))  # type: ignore[arg-type]
+    local, ray = (expected_bytes(ServerSettings(ensemble=where), [], this_machine()) for where in ("local", "ray"))
     assert ray < local

@@ -20,7 +20,7 @@ from server.replays import pool
 from server.replays.pool import AHEAD, counted, in_order
 from server.serving.machine import Machine
 from server.store import Store
-from tests.benchmarks.replay import fill, site
+from tests.benchmarks.past.replay import fill, site
 from tests.server.launched import ROOT
 
 CAMERAS = 3

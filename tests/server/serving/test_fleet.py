@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -238,3 +239,28 @@ def test_a_server_that_stops_is_not_waited_for(start: Start) -> None:
     _two, other = start("two", Shelf())
     other.stop()
     assert runtime.service.swap(Swap(("c",))).others == ()
+
+
+def test_one_server_does_the_upkeep_and_another_one_when_it_stops(start: Start) -> None:
+    one, runtime = start("one", Shelf())
+    two, other = start("two", Shelf())
+
+    def shown() -> list[str]:
+        pages = [app.test_client().get("/metrics").text for app in (one, two)]
+        return [value for page in pages for value in re.findall(r"^sectorwatch_upkeep (.*)$", page, re.MULTILINE)]
+
+    assert (runtime.service.does_upkeep, other.service.does_upkeep, shown()) == (True, False, ["1.0", "0.0"])
+    runtime.stop()
+    other.service.beat()
+    assert (runtime.service.does_upkeep, other.service.does_upkeep, shown()) == (False, True, ["0.0", "1.0"])
+
+
+def test_the_upkeep_ends_by_itself_while_the_database_does_not_answer(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _one, runtime = start("one", Shelf())
+    assert runtime.service.does_upkeep
+    left_s = runtime.service._membership._upkeep_until_s
+    monkeypatch.setattr("server.serving.membership.time.monotonic", lambda: left_s)
+    assert not runtime.service.does_upkeep
+    assert not runtime.upkeep.convert(runtime._stopping)

@@ -71,6 +71,7 @@ def _old(seen: Observation) -> dict[str, object]:
 
 
 def everything(store: Store) -> tuple[list[Observation], list[KeptBurst], list[BurstFacts]]:
+    store.last_seq()  # events get their numbers
     seen = list(store.observations("yard", "gate"))
     return (
         seen,

@@ -15,7 +15,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, event, func, insert, select
 from sqlalchemy.exc import DBAPIError
 
+from server.app import create_app, runtime_of
 from server.domain.errors import ConfigurationError, Conflict, RetryLater, Unknown, Unprocessable
+from server.settings import ServerSettings
 from server.store import Store, data_dictionary, open_store
 from server.store.engine import busy_s, leave_to_others, open_engine, reading, writing
 from server.store.schema import metadata, panels
@@ -275,3 +277,13 @@ def test_waiting_for_the_lock_counts_as_no_work_and_leaves_nothing_more_to_other
     leave_to_others(waits_s.append, begun_s)
     assert waits_s == pytest.approx([4.0])
     engine.dispose()
+
+
+def test_a_server_has_a_connection_for_each_thread_that_may_ask_the_database(database_url: str, tmp_path: Path) -> None:
+    settings = ServerSettings(data_dir=tmp_path, database_url=database_url, threads=8, admission_limit=4)
+    store = runtime_of(create_app(settings, channels=[])).store
+    with ExitStack() as stack:
+        for _ in range(settings.connections):
+            stack.enter_context(reading(store._engine)).execute(select(1))
+    assert settings.connections > settings.threads + 10
+    store.close()

@@ -11,7 +11,8 @@ from sqlalchemy import event
 
 from server.domain.keeping import Keep
 from server.domain.watching import Stay
-from server.store import Store, event_tally
+from server.store import Store
+from server.store.events import event_tally
 from tests.server.late_walker import in_their_order
 from tests.server.scenes import START_US, Yard, across, there_and_back
 from tests.stand_ins import ManualClock

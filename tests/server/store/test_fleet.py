@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from server.domain.errors import Conflict
@@ -184,3 +186,66 @@ def test_one_that_died_is_forgotten_a_day_later(two: Store, clock: ManualClock) 
     assert two.fleet.beat("left", "left 1") == "left 1"
     two.fleet.join("new", "new 1")
     assert list(serving(two)) == ["left", "new"]
+
+
+def keeper(store: Store) -> str | None:
+    found = store.fleet.standing().with_upkeep()
+    return found and found.name
+
+
+def test_one_replica_has_the_upkeep_as_long_as_it_says_that_it_lives(two: Store, clock: ManualClock) -> None:
+    believed = believed_us(two)
+    for _ in range(4):
+        clock.now_us += believed // 2
+        for name in ("right", "left"):
+            two.fleet.beat(name, f"{name} 1")
+        held = {name: two.fleet.hold_upkeep(name, f"{name} 1") for name in ("right", "left")}
+        assert held == {"left": believed, "right": 0}
+    assert keeper(two) == "left"
+
+
+def test_the_upkeep_of_one_that_stops_in_order_is_free_at_once(two: Store) -> None:
+    two.fleet.leave("left", "left 1")
+    assert keeper(two) is None
+    assert two.fleet.hold_upkeep("right", "right 1") == believed_us(two)
+    assert keeper(two) == "right"
+
+
+def test_the_upkeep_of_one_that_is_killed_is_free_once_it_is_no_longer_believed_and_stays_with_who_took_it(
+    two: Store, clock: ManualClock
+) -> None:
+    clock.now_us += believed_us(two) - 1
+    two.fleet.beat("right", "right 1")
+    assert two.fleet.hold_upkeep("right", "right 1") == 0
+    clock.now_us += 1
+    assert two.fleet.hold_upkeep("right", "right 1") > 0
+    two.fleet.beat("left", "left 1")
+    assert two.fleet.hold_upkeep("left", "left 1") == 0, "it was only paused, and knows better now"
+    assert keeper(two) == "right"
+
+
+def test_one_that_is_killed_and_started_anew_has_the_upkeep_at_once(two: Store) -> None:
+    two.fleet.join("left", "left 2")
+    assert two.fleet.hold_upkeep("left", "left 1") == 0
+    assert two.fleet.hold_upkeep("left", "left 2") > 0
+
+
+def test_an_upkeep_from_before_the_clock_was_set_back_is_free(two: Store, clock: ManualClock) -> None:
+    clock.now_us -= 3600 * 1_000_000
+    assert two.fleet.hold_upkeep("right", "right 1") > 0
+    assert two.fleet.hold_upkeep("left", "left 1") == 0
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_on_sqlite_the_upkeep_costs_no_write(two: Store, clock: ManualClock, tmp_path: Path) -> None:
+    def written() -> bytes:
+        two.close()
+        return (tmp_path / "sectorwatch.sqlite").read_bytes()
+
+    before = written()
+    for _ in range(10):
+        clock.now_us += 5_000_000
+        two.fleet.beat("left", "left 1")
+        assert two.fleet.hold_upkeep("left", "left 1") > 0
+        assert two.fleet.hold_upkeep("right", "right 1") == 0
+    assert written() == before

@@ -13,6 +13,7 @@ from server.camera_status.time_faults import time_faults
 from server.domain.folding.refold import steps
 from server.domain.records import StoredHeartbeat
 from server.domain.times.lateness import read_lateness
+from server.pipeline.advancing import Advancing
 from server.pipeline.pipeline import Pipeline
 from server.store import Store, open_store
 from server.store import store as store_module
@@ -221,7 +222,7 @@ def test_a_backlog_of_held_bursts_is_released_some_at_a_time_and_in_order(
         assert yard.pipeline.process(one).burst.status == "held"
     clock.now_us = START_US + 3_600_000_000
     assert yard.pipeline.process(bursts[-1]).burst.status == "held", "those before it come first"
-    assert yard.pipeline.release_held() == 1
+    assert Advancing(yard.store, yard.clock).release_held() == 1
     assert [yard.store.kept(one.burst_id).late for one in bursts] == [False] * len(bursts)
     assert told(yard.store) == folded_anew(yard.store) != []
 

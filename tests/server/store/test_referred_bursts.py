@@ -12,7 +12,7 @@ from server.domain.announcements import Announcement
 from server.domain.keeping import Keep
 from server.store import Store
 from server.store.bursts import delete_bursts
-from server.store.event_rows import spell_out
+from server.store.events.event_rows import spell_out
 from server.store.schema import burst_records, events
 from tests.server.scenes import START_US, Yard, across
 from tests.stand_ins import ManualClock
@@ -57,6 +57,7 @@ def yard(tmp_path: Path, store: Store, clock: ManualClock) -> Yard:
 
 def make_unreadable(store: Store, column: str) -> int:
     """Damage the record that the newest event with one has in a column."""
+    assert store.last_seq() > 0, "all events have their numbers"
     of_event = select(events.c[column]).where(events.c[column].is_not(None)).order_by(events.c.seq.desc()).limit(1)
     with store._engine.begin() as connection:
         number: int = connection.execute(of_event).scalar_one()

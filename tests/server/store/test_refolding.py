@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from policies.events import Event
 from server.domain.burst import Burst
 from server.domain.folding.refold import steps
-from server.pipeline import pipeline
+from server.pipeline import advancing
 from server.store import Store, open_store
 from server.store.refolding import refold
 from tests.server.scenes import Yard, across, burst, there_and_back
@@ -27,7 +27,7 @@ def yard(tmp_path: Path, store: Store, clock: ManualClock) -> Yard:
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """No late burst is folded in its turn, a slice is three frames, and a commit folds two at most."""
-    monkeypatch.setattr(pipeline, "_MOST_WORK", 0)
+    monkeypatch.setattr(advancing, "_MOST_WORK", 0)
     monkeypatch.setattr(refold, "_SLICE", 3)
     monkeypatch.setattr(refold, "_TAIL", 2)
 

@@ -17,7 +17,7 @@ from server.domain.errors import ConfigurationError, Conflict, DatabaseDamaged
 from server.store import Store, open_store
 from tests.server.launched import ROOT
 from tests.server.scenes import Yard, there_and_back
-from tests.server.store.test_damage import file_of, overwrite, told
+from tests.server.store.damage.files import file_of, overwrite, told
 from tests.server.store.test_store import snapshot
 from tests.stand_ins import ManualClock
 

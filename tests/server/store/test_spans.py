@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.event import listen, remove
@@ -101,3 +102,46 @@ def test_the_activities_of_more_cameras_take_no_more_statements(
     assert len(store.heartbeats.activities()) == len(CAMERAS)
     assert took == [took[0]] * len(CAMERAS)
     assert took[0] < 9
+
+
+def rows_read(store: Store, ask: Callable[[], object]) -> int:
+    """How many rows of bursts, and entries of their indexes, PostgreSQL reads for an answer."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_more: object) -> None:
+        if statement.startswith("SELECT"):
+            asked.append((statement, parameters))
+
+    listen(store._engine, "before_cursor_execute", note)
+    ask()
+    remove(store._engine, "before_cursor_execute", note)
+
+    def read(node: dict[str, Any]) -> int:
+        passed = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+        here = passed * node["Actual Loops"] if node.get("Relation Name") == "burst_records" else 0
+        return int(here) + sum(map(read, node.get("Plans", ())))
+
+    with store._engine.begin() as connection:
+        plans = [
+            connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters).scalar_one()
+            for statement, parameters in asked
+        ]
+    return sum(read(plan[0]["Plan"]) for plan in plans)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_postgresql_reads_few_bursts_however_many_there_are(tmp_path: Path, store: Store, clock: ManualClock) -> None:
+    yard = Yard(tmp_path / "sites", store, clock, policy())
+    for number, camera in enumerate(CAMERAS[:2]):
+        yard.pipeline.process(burst(number, [yard.picture(0.3, at_s=number + 0.1)], number, camera=camera))
+    earlier = (
+        "INSERT INTO burst_records (id_key, camera, context, first_at_us, lasts_us, is_held, late, record) "
+        "SELECT id_key + n, camera, context, first_at_us - 10000000::bigint * n, lasts_us, is_held, late, record "
+        "FROM burst_records, generate_series(1, 3000) AS n"
+    )
+    with store._engine.begin() as connection:
+        connection.exec_driver_sql(earlier)
+        connection.exec_driver_sql("ANALYZE")
+    assert rows_read(store, store.heartbeats.activities) < 300
+    assert rows_read(store, lambda: store.heartbeats.activities("yard")) < 300
+    assert rows_read(store, store.cameras) < 100

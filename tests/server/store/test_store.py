@@ -109,7 +109,7 @@ def test_turns_of_one_camera_wait_for_each_other(yard: Yard) -> None:
 def test_what_a_turn_raises_undoes_it(yard: Yard) -> None:
     yard.pipeline.process(yard.walk(1, across, 2))
     before = snapshot(yard.store)
-    entry = yard.pipeline._judge(yard.walk(2, across, 4))
+    entry = yard.pipeline._judge(yard.walk(2, across, 4)).entry
 
     def interrupted() -> None:
         with yard.store.turn("yard", "gate") as turn:
@@ -124,7 +124,7 @@ def test_what_a_turn_raises_undoes_it(yard: Yard) -> None:
 
 def test_observations_come_back_bit_for_bit_and_in_order(yard: Yard) -> None:
     bursts = yard.walked(across, 8)
-    entries = [yard.pipeline._judge(one) for one in bursts]
+    entries = [yard.pipeline._judge(one).entry for one in bursts]
     for one in reversed(bursts):
         yard.pipeline.process(one)
     given = [seen for entry in entries for seen in entry.observations]

@@ -27,8 +27,8 @@ from server import __version__
 from server.app import create_app, runtime_of
 from server.console import TWINS
 from server.web.openapi import document
+from tests.server.web.oip.oip_requests import texts
 from tests.server.web.test_cameras import heartbeat
-from tests.server.web.test_oip_v2 import texts
 from tests.server.web_client import BrightnessEnsemble, body, envelope, files, jpeg, make_app
 
 EXAMPLES = 6

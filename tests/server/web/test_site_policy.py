@@ -57,8 +57,8 @@ def test_a_file_turned_bad_is_told_with_its_line_and_what_is_in_force_instead(ap
 def test_a_site_without_a_file_gets_the_name_that_was_probably_meant(app: Flask) -> None:
     told = ask(app, site="nort-yard").get_json()
     assert (told["file"], told["policy"], told["in_force"], told["faults"]) == (None, None, "none", [])
-    assert told["remarks"] == ['no file on the server has site = "nort-yard"; did you mean `north-yard`?']
-    assert ask(app, site="pier").get_json()["remarks"] == ['no file on the server has site = "pier"']
+    assert told["remarks"] == ['the server has no policy with site = "nort-yard"; did you mean `north-yard`?']
+    assert ask(app, site="pier").get_json()["remarks"] == ['the server has no policy with site = "pier"']
 
 
 def test_a_camera_without_a_table_of_its_own_is_told_the_one_that_was_probably_meant(

@@ -15,13 +15,13 @@ from server.analysis.exports.observation_rows import observation_rows
 from server.analysis.exports.occupancy_rows import Every, occupancy_rows
 from server.commands.cameras import find_cameras
 from server.commands.events import in_time
-from server.commands.options import Asked, Window, current_store, store_options, window_options
+from server.commands.options import Asked, Window, current_store, local_of, store_options, window_options
 from server.commands.upkeep.export.package import CAMTRAP, PackageOptions, camtrap_options, write_camtrap
 from server.domain.errors import ConfigurationError
 from server.domain.files.atomic_files import replacing
 from server.domain.records import CameraHead
 from server.domain.times.clock import SECOND_US, now_us
-from server.domain.times.local_time import LocalTime, site_time
+from server.domain.times.local_time import LocalTime
 from server.settings import ServerSettings
 from server.store import Store
 
@@ -86,7 +86,7 @@ def command(
     """
     _check(subject, form, out, every, package)
     store = current_store(settings)
-    local = site_time(store, asked.site, settings.sites_dir)
+    local = local_of(settings, store, asked.site)
     window = asked.window(local)
     wanted = Wanted(subject, find_cameras(store, window.site, window.camera), window, every or "1min", withdrawn)
     notes = list(_notes(store, local, wanted))

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
+from policies.events import microseconds
 from server import __version__
 from server.analysis.exports.camtrap import OBSERVATION_TYPES, write_package
 from server.analysis.exports.camtrap import Asked as AskedPackage
@@ -129,11 +130,17 @@ def _going_on(store: Store, cameras: Sequence[CameraHead], window: Window) -> It
     """The begins of presences that went on when the stretch begins."""
     if window.since_us is None:
         return
-    for site in dict.fromkeys(head.site for head in cameras):
-        for stay in store.stays(site, window.since_us, window.since_us + 1):
-            if window.camera in (None, stay.camera) and stay.from_us < window.since_us:
-                begun = store.begun(stay.from_us, stay.from_us + 1, site, stay.camera, "presence_started")
-                yield from (e for e in begun if (e.event.sector, e.event.label) == (stay.sector, stay.target))
+    wanted = {
+        (site, stay.camera, stay.sector, stay.target, stay.from_us)
+        for site in dict.fromkeys(head.site for head in cameras)
+        for stay in store.stays(site, window.since_us, window.since_us + 1)
+        if window.camera in (None, stay.camera) and stay.from_us < window.since_us
+    }
+    for logged in store.begun_at({from_us for *_, from_us in wanted}):
+        event = logged.event
+        key = (event.site, event.camera, event.sector, event.label, microseconds(event.started_at))
+        if event.kind == "presence_started" and key in wanted:
+            yield logged
 
 
 def _user() -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from server.store import Store, open_store
 from tests.server import new_sqlite
-from tests.server.delivery.mqtt.brokers import Broker
+from tests.server.delivery.mqtt.brokers import Broker, Consumer
 from tests.server.delivery.mqtt.home_assistant import HomeAssistant
 from tests.server.delivery.mqtt.worlds import World
 from tests.stand_ins import ManualClock
@@ -51,3 +51,10 @@ def home(broker: Broker) -> Iterator[Callable[[], HomeAssistant]]:
     for each in started:
         each.close()
     assert [fault for each in started for fault in each.faults] == []
+
+
+@pytest.fixture
+def consumer(broker: Broker) -> Iterator[Consumer]:
+    consumer = Consumer(broker.port)
+    yield consumer
+    consumer.close()

@@ -20,7 +20,7 @@ from server.domain.times.local_time import LocalTime
 from server.settings.channels import WebhookSettings
 from server.store import Store
 from server.store.engine import writing
-from server.store.log import rewrite_log
+from server.store.events.rewriting import rewrite_log
 from server.store.schema import cameras
 from tests.server.scenes import START_US
 from tests.stand_ins import ManualClock

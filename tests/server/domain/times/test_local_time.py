@@ -13,7 +13,7 @@ import pytest
 
 from policies.events import microseconds
 from server.domain.records import CameraHead
-from server.domain.times.local_time import LocalTime, read_when, site_time, zone_of
+from server.domain.times.local_time import LocalTime, read_when, site_time, texts_in_folder, zone_of
 
 OSLO = LocalTime(ZoneInfo("Europe/Oslo"))
 
@@ -138,12 +138,12 @@ def test_the_file_of_a_site_says_more_than_the_policy_that_judged_it(tmp_path: P
     (tmp_path / ".yard.toml").write_text('site = "yard"\ntimezone = "Asia/Tokyo"\n')
     (tmp_path / "broken.toml").write_text("site = ")
     os.mkfifo(tmp_path / "pipe.toml")  # a reader of a pipe waits for a writer
-    assert site_time(store, "yard", tmp_path).zone is None
+    assert site_time(store, "yard", texts_in_folder(tmp_path)).zone is None
     (tmp_path / "yard.toml").write_text('site = "yard"\ntimezone = "UTC"\n')
-    assert site_time(store, "yard", tmp_path).zone == ZoneInfo("UTC")
-    assert site_time(store, "yard", tmp_path / "none").zone is None
+    assert site_time(store, "yard", texts_in_folder(tmp_path)).zone == ZoneInfo("UTC")
+    assert site_time(store, "yard", texts_in_folder(tmp_path / "none")).zone is None
     (tmp_path / "yard.toml").write_text('site = "yard"\r\ntimezone = "Asia/Tokyo"\r\n', encoding="utf-16")
-    assert site_time(store, "yard", tmp_path).zone == ZoneInfo("Asia/Tokyo")
+    assert site_time(store, "yard", texts_in_folder(tmp_path)).zone == ZoneInfo("Asia/Tokyo")
 
 
 @pytest.mark.parametrize(

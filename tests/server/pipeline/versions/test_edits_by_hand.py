@@ -9,9 +9,7 @@ import pytest
 from server.app import runtime_of
 from server.domain.errors import Conflict
 from server.domain.policy_versions import BY_FILE
-from server.pipeline.site_policies import Sites
-from server.pipeline.site_versions import SiteVersions
-from tests.server.pipeline.versions.folder import CHANGED, TEXT, Folder
+from tests.server.pipeline.versions.folder import CHANGED, TEXT, Folder, in_folder
 from tests.server.web_client import SITE, BrightnessEnsemble, make_app
 
 
@@ -81,12 +79,18 @@ def test_a_proposal_that_was_copied_into_the_file_by_hand_is_in_force_already(ya
     assert kept.in_force_by == BY_FILE
 
 
+def test_a_file_of_another_site_is_never_overwritten(yard: Folder) -> None:
+    (yard.folder / "shed.toml").write_text('site = "garage"\n')
+    with pytest.raises(Conflict, match="is no policy for `shed`"):
+        yard.versions.propose("shed", 'site = "shed"\n', "ann")
+
+
 def test_whoever_reads_the_versions_writes_nothing(yard: Folder, tmp_path: Path) -> None:
     number = yard.propose()
     yard.versions.put_in_force(number, "ann")
     (tmp_path / "other").mkdir()
     (tmp_path / "other/yard.toml").write_text(TEXT)
-    there = SiteVersions(Sites(tmp_path / "other"), tmp_path / "other", yard.store.policy_versions)
+    there = in_folder(tmp_path / "other", yard.store)
     assert there.versions("yard")[0].taken_back_by == BY_FILE
     assert there.version(number).taken_back_by == BY_FILE
     assert yard.store.policy_versions.version(number).taken_back_by is None

@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from server.analysis.policy_diff import applied
-from server.domain.errors import Conflict, SectorwatchError, Unknown, Unprocessable
-from server.pipeline.site_policies import Sites
-from server.pipeline.site_versions import LONGEST_WHY, SiteVersions
+from server.domain.errors import Conflict, Unknown, Unprocessable
+from server.pipeline.site_versions import LONGEST_WHY
 from server.store import Store, open_store
-from tests.server.pipeline.versions.folder import CHANGED, OTHER, TEXT, Folder
+from tests.server.pipeline.versions.folder import CHANGED, KINDS, OTHER, TEXT, Folder
 from tests.stand_ins import ManualClock
 
 
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Where sites are: what holds in a folder must hold in the database."""
+    return str(request.param)
+
+
+@pytest.fixture
+def yard(tmp_path: Path, url: str, clock: ManualClock, kind: str) -> Iterator[Folder]:
+    with closing(open_store(url, clock)) as store:
+        yield KINDS[kind](tmp_path / "sites", store)
+
+
 def test_a_version_is_proposed_put_in_force_and_taken_back_on_each_database(
-    tmp_path: Path, store: Store, clock: ManualClock
+    tmp_path: Path, store: Store, clock: ManualClock, kind: str
 ) -> None:
-    yard = Folder(tmp_path / "sites", store)
+    yard = KINDS[kind](tmp_path / "sites", store)
     number = yard.propose(why=" the table  is far ")
-    assert yard.file.read_text() == TEXT
+    assert yard.text == TEXT
     assert yard.versions.version(number).newest_step == (clock(), "ann")
     clock.advance(60)
     in_force = yard.versions.put_in_force(number, "bob")
-    assert yard.file.read_text() == CHANGED
+    assert yard.text == CHANGED
     assert "# where people sit" in CHANGED
     assert yard.sites.policy("yard").digest == in_force.digest
     assert (in_force.author, in_force.in_force_by, in_force.why) == ("ann", "bob", "the table is far")
     assert in_force.newest_step == (in_force.in_force_at_us, "bob") == (clock(), "bob")
     clock.advance(60)
     taken = yard.versions.take_back(number, "ann")
-    assert (taken.newest_step, yard.file.read_text()) == ((clock(), "ann"), TEXT)
+    assert (taken.newest_step, yard.text) == ((clock(), "ann"), TEXT)
     assert yard.standings() == [(number, "taken back")]
     assert yard.audit() == [
         ("ann", "policy_proposed", "yard", str(number)),
@@ -43,14 +56,15 @@ def test_a_version_is_proposed_put_in_force_and_taken_back_on_each_database(
 
 
 def test_versions_stand_newest_first_and_the_one_before_is_replaced(yard: Folder) -> None:
-    yard.versions.put_in_force(yard.propose(), "ann")
+    first = yard.propose()
+    yard.versions.put_in_force(first, "ann")
     both = applied(CHANGED, {("presence", "clear_s"): 5})
     second = yard.propose(both)
     third = yard.propose(OTHER)
     yard.versions.put_in_force(second, "ann")
-    assert yard.standings() == [(third, "proposed"), (second, "in force"), (1, "replaced")]
+    assert yard.standings() == [(third, "proposed"), (second, "in force"), (first, "replaced")]
     yard.versions.take_back(second, "ann")
-    assert yard.standings() == [(third, "proposed"), (second, "taken back"), (1, "in force")]
+    assert yard.standings() == [(third, "proposed"), (second, "taken back"), (first, "in force")]
 
 
 def test_of_two_versions_with_one_text_the_newer_is_in_force_and_the_older_stays_taken_back(yard: Folder) -> None:
@@ -82,10 +96,10 @@ def test_a_step_out_of_order_is_refused_with_what_to_do(yard: Folder, step: str,
         last(number, "ann")
 
 
-def test_a_change_made_from_an_older_file_than_the_one_that_is_there_is_refused(yard: Folder) -> None:
+def test_a_change_made_from_an_older_text_than_the_one_in_force_is_refused(yard: Folder) -> None:
     seen = yard.versions.file("yard").fingerprint
-    yard.file.write_text(OTHER)
-    with pytest.raises(Conflict, match=r"has changed since you began: load the page again"):
+    yard.edit(OTHER)
+    with pytest.raises(Conflict, match=r"has changed since you began.*: load the page again"):
         yard.versions.propose("yard", CHANGED, "ann", seen=seen)
 
 
@@ -123,39 +137,40 @@ def test_the_version_of_another_site_is_as_unknown_as_one_that_is_not_there(yard
             yard.versions.version_of("shop", each)
 
 
-def test_a_site_without_a_file_gets_one_and_it_cannot_be_taken_back(yard: Folder) -> None:
+def test_a_site_without_a_policy_gets_one_and_it_cannot_be_taken_back(yard: Folder) -> None:
     version = yard.versions.propose("shed", 'site = "shed"\n', "ann")
     yard.versions.put_in_force(version.number, "ann")
-    assert (yard.folder / "shed.toml").read_text() == 'site = "shed"\n'
-    with pytest.raises(Conflict, match="had no file before version 1"):
+    assert yard.sites.edition("shed").text == 'site = "shed"\n'
+    with pytest.raises(Conflict, match=f"had no (file|policy) before version {version.number}"):
         yard.versions.take_back(version.number, "ann")
 
 
-def test_a_file_of_another_site_is_never_overwritten(yard: Folder) -> None:
-    (yard.folder / "shed.toml").write_text('site = "garage"\n')
-    with pytest.raises(Conflict, match="is no policy for `shed`"):
-        yard.versions.propose("shed", 'site = "shed"\n', "ann")
-
-
-def test_two_versions_put_in_force_at_once_are_one_in_force_and_one_refused(yard: Folder, url: str) -> None:
+def test_two_versions_put_in_force_at_once_are_one_in_force_and_one_refused(
+    tmp_path: Path, store: Store, database_url: str, kind: str
+) -> None:
+    yard = KINDS[kind](tmp_path / "sites", store)
     numbers = [yard.propose(CHANGED), yard.propose(OTHER)]
-    results: list[object] = []
+    results: list[str] = []
     both = threading.Barrier(2)
 
     def put(number: int) -> None:
-        with closing(open_store(url)) as store:  # as two processes would
-            versions = SiteVersions(Sites(yard.folder), yard.folder, store.policy_versions)
+        with closing(open_store(database_url)) as another:  # as two processes would
+            versions = yard.elsewhere(another)
             both.wait()
             try:
                 results.append(versions.put_in_force(number, "ann").text)
-            except SectorwatchError as error:
-                results.append(type(error))
+            except Conflict as error:
+                results.append(error.detail)
 
     threads = [threading.Thread(target=put, args=(number,)) for number in numbers]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert Conflict in results
-    assert yard.file.read_text() in results
+    assert yard.text in results
+    [refused] = [result for result in results if result != yard.text]
+    assert re.search(r"has changed since version \d was proposed.*: propose the change again", refused)
+    [winner] = [number for number, standing in yard.standings() if standing == "in force"]
+    assert (kind == "folder") or f"(version {winner} is in force, by ann)" in refused
     assert sorted(standing for _, standing in yard.standings()) == ["in force", "proposed"]
+    assert [what for _, what, _, _ in yard.audit()] == ["policy_proposed"] * 2 + ["policy_put_in_force"]

@@ -98,12 +98,11 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from sqlalchemy import event
-from server.pipeline.site_policies import Sites
-from server.pipeline.site_versions import SiteVersions
 from server.store import open_store
+from tests.server.pipeline.versions.folder import in_folder
 url, folder, step = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
 store = open_store(url)
-versions = SiteVersions(Sites(folder), folder, store.policy_versions)
+versions = in_folder(folder, store)
 event.listen(store._engine, "commit", lambda _: os.kill(os.getpid(), signal.SIGKILL))
 getattr(versions, step)(1, "ann")
 """

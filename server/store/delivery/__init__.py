@@ -1,0 +1,1 @@
+"""How far each channel is, and what it could not deliver."""

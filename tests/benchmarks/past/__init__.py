@@ -1,0 +1,1 @@
+"""Benchmarks of the stored past: its size, replays, late bursts."""

@@ -1,0 +1,1 @@
+"""A compressed day of fifty cameras, with faults."""
