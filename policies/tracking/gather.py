@@ -23,6 +23,8 @@ PART = 0.6
 """A region is a piece of a thing if this part of it, or of the thing, lies where the other is."""
 WIDER = 0.3
 """By this part of its size a thing may be to either side of where it is expected."""
+LEAST_PARTED = 0.25
+"""Of two things that went as one, the smaller one has this part of the other's size at least."""
 SHRINKS = 0.3
 """By this part of its size a thing may become smaller in a second."""
 
@@ -49,8 +51,10 @@ def gather(policy: CameraPolicy, frame: Frame, tracks: Sequence[Track], judged: 
         else:
             whole.append(region)
     for number, parts in pieces.items():
-        leader = max(parts, key=lambda part: (part.present, part.score))
-        whole.append(_at(policy, leader, _holding(places[number], around([_box(part) for part in parts]))))
+        apart = _apart(parts)
+        for some in apart:
+            leader, seen = max(some, key=lambda part: (part.present, part.score)), around([_box(part) for part in some])
+            whole.append(_at(policy, leader, _holding(places[number], seen) if len(apart) == 1 else seen))
     others = tuple(c for c in judged.candidates if c.target != MOVING or c.box is None)
     return Judgement((*others, *sorted(whole, key=lambda c: (-c.score, _box(c)))), judged.undecided)
 
@@ -75,6 +79,24 @@ def _wider(place: Box) -> Box:
 
 def _fit(region: Box, place: Box) -> float:
     return shared(region, place) / max(min(area(region), area(place)), 1e-9)
+
+
+def _apart(pieces: Sequence[Candidate]) -> list[list[Candidate]]:
+    """The pieces by the thing they are of: two things went as one so far if neither a row nor a column of the frame
+    shows some of both, and the smaller one is no splinter of the other.
+    """
+    groups: list[list[Candidate]] = []
+    for piece in pieces:
+        mine = [group for group in groups if any(_is_in_line(_box(piece), _box(other)) for other in group)]
+        groups = [group for group in groups if group not in mine] + [[piece, *(one for group in mine for one in group)]]
+    sizes = [area(around([_box(one) for one in group])) for group in groups]
+    if min(sizes) < LEAST_PARTED * max(sizes):
+        return [list(pieces)]
+    return groups
+
+
+def _is_in_line(one: Box, other: Box) -> bool:
+    return (one[0] < other[2] and other[0] < one[2]) or (one[1] < other[3] and other[1] < one[3])
 
 
 def _holding(place: Box, seen: Box) -> Box:

@@ -17,7 +17,7 @@ from policies.geometry import Point
 from policies.observation import Box
 from policies.scene.nuisances import times_as_far
 from policies.site.site_policy import CameraPolicy
-from policies.tracking.motion import centre_and_height, frame_side
+from policies.tracking.motion import EDGE, centre_and_height, frame_side
 from policies.tracking.track import Course, Followed, Frame, Track
 
 LEAST_GONE = 1.5
@@ -25,9 +25,11 @@ LEAST_GONE = 1.5
 LEAST_GONE_OF_FRAME = 0.05
 """In frame heights."""
 STRAIGHT = 0.9
-"""How far it has gone, of the way that it took. What crawls over the lens turns sooner."""
+"""How far it has gone, of the way that it took."""
 FAR, STRAIGHT_FAR = 1.5, 0.8
 """So many times as far as LEAST_GONE, the way may have been less straight."""
+LEAST_GONE_IN_VIEW, STRAIGHT_IN_VIEW, FAR_IN_VIEW = 0.2, 0.95, 0.5
+"""The same of what was not seen to come in, distances in frame heights: an insect crawls straight for a while."""
 AHEAD, AHEAD_S = 1.5, 1.5
 """A thing that was lost while it moved is found again as another one by so many of its sizes ahead, so long before."""
 BESIDE, ALIKE = 1.3, 0.3
@@ -59,13 +61,21 @@ def goes_somewhere(frame: Frame, course: Course | UnsetType, box: Box | None) ->
         return True
     if frame.is_doubted:
         return False
-    size = math.sqrt((box[2] - box[0]) * frame.aspect * (box[3] - box[1]))
+    wide, high = (box[2] - box[0]) * frame.aspect, box[3] - box[1]
     gone = math.hypot(course.last_x - course.x, course.last_y - course.y)
-    least = max(LEAST_GONE * size, LEAST_GONE_OF_FRAME)
-    straight = STRAIGHT if gone < FAR * least else STRAIGHT_FAR
+    near = max(LEAST_GONE * math.sqrt(wide * high), LEAST_GONE_OF_FRAME)
+    came_in = _began_at_edge(course, wide, high, frame.aspect)
+    least, far = (near, FAR * near) if came_in else (max(near, LEAST_GONE_IN_VIEW), max(FAR * near, FAR_IN_VIEW))
+    straight = STRAIGHT_FAR if gone >= far else STRAIGHT if came_in else STRAIGHT_IN_VIEW
     if gone < least or gone < straight * course.way:
         return False
-    return gone >= least * times_as_far(frame.places, frame.at_us, course.x / frame.aspect, course.y)
+    return gone >= near * times_as_far(frame.places, frame.at_us, course.x / frame.aspect, course.y)
+
+
+def _began_at_edge(course: Course, wide: float, high: float, aspect: float) -> bool:
+    """Whether a thing of this size (in frame heights) was seen first at the edge of the frame."""
+    across, along = min(course.x, aspect - course.x) - wide / 2, min(course.y, 1 - course.y) - high / 2
+    return across <= EDGE * aspect or along <= EDGE
 
 
 def is_piece(frame: Frame, one: Track, followed: Sequence[Followed]) -> bool:

@@ -3,8 +3,8 @@
 | case | holds when | then |
 |---|---|---|
 | doubted | a track is not confirmed and DOUBTED_FRAMES frames in a row do not show it | the track is gone |
+| stopped | something that moves had slowed down to a part of its speed, in view or along its edge, before it was not seen; for the longer of `stopped_s` and `hidden_s`, or until something that counts begins there | the track is gone, its visits lasted till then |
 | at the edge | its last box touches the frame's edge; unseen for the shorter of `outside_s` and `hidden_s` | the track is gone |
-| stopped | something that moves had slowed down to a part of its speed, in view, before it was not seen; for the longer of `stopped_s` and `hidden_s`, or until something that counts begins there | the track is gone, its visits lasted till then |
 | overlooked | it stood still for STILL_AFTER_S, and the gap before the first frame without it is at most `hidden_s`; unseen for OVERLOOKED_FACTOR times `hidden_s` | the track is gone |
 | hidden | any other track; unseen for `hidden_s` | the track is gone |
 | outside | seen outside for `outside_s` and not on the border, or WELL_OUTSIDE body heights from it, or the track is gone | the visit is over |
@@ -15,7 +15,7 @@
 | join | the visit began at most `join_s` after the last one ended | `moved` |
 | crossing | `outside_s` passed without a step back over the line, and the thing does not stand on it | `crossed` |
 
-A track unseen for the limit of the first of "at the edge", "stopped", "overlooked" and "hidden" that fits it is gone.
+A track unseen for the limit of the first of "stopped", "at the edge", "overlooked" and "hidden" that fits it is gone.
 """  # noqa: E501 - a table row is one line
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import NamedTuple
 from policies.geometry import Edge, distance
 from policies.site.rules import Movement
 from policies.site.sectors import Line, Sector
-from policies.tracking.motion import frame_side
+from policies.tracking.motion import frame_side, leaves_frame
 from policies.tracking.track import Closed, Crossed, Track, Visit
 
 DOUBTED_FRAMES = 3
@@ -81,12 +81,12 @@ def has_stopped(track: Track) -> bool:
     if took_s < WENT_S or track.trail[-1][0] - track.trail[-2][0] > WENT_S * 1e6:
         return False
     speed = math.hypot(motion.vx, motion.vy)
-    return speed <= SLOWED * course.way / took_s and frame_side(track.box) == "unknown"
+    return speed <= SLOWED * course.way / took_s and not leaves_frame(track.box, motion)
 
 
 UNSEEN_CASES = (
-    UnseenCase("at the edge", _is_at_edge, lambda rules: min(rules.outside_s, rules.hidden_s)),
     UnseenCase("stopped", lambda track, rules: has_stopped(track), lambda rules: max(rules.stopped_s, rules.hidden_s)),
+    UnseenCase("at the edge", _is_at_edge, lambda rules: min(rules.outside_s, rules.hidden_s)),
     UnseenCase("overlooked", _is_overlooked, lambda rules: rules.hidden_s * OVERLOOKED_FACTOR),
     UnseenCase("hidden", lambda track, rules: True, lambda rules: rules.hidden_s),
 )

@@ -122,16 +122,29 @@ def frame_side(box: Box | None) -> str:
     return side if gaps[side] <= EDGE else "unknown"
 
 
+def leaves_frame(box: Box | None, motion: Motion) -> bool:
+    """Whether a box touches a side of the frame and goes over it; not if it goes along that side."""
+    if box is None:
+        return False
+    gaps, outward = frame_gaps(box), _outward(motion)
+    return any(gaps[side] <= EDGE and outward[side] >= STILL * motion.h for side in gaps)
+
+
 def edge_us(box: Box | None, side: str, motion: Motion | None, aspect: float, *, coming: bool) -> int | None:
     """Microseconds since the box came over that side of the frame, or until it goes; None where it does neither."""
     if box is None or motion is None or side == "unknown":
         return None
-    outward = {"left": -motion.vx, "right": motion.vx, "top": -motion.vy, "bottom": motion.vy}[side]
+    outward = _outward(motion)[side]
     speed = -outward if coming else outward
     if speed < STILL * motion.h:
         return None
     gap = max(frame_gaps(box)[side], 0.0) * (aspect if side in ("left", "right") else 1.0)
     return int(gap / speed * 1e6)
+
+
+def _outward(motion: Motion) -> dict[str, float]:
+    """How fast a thing goes towards each side of the frame."""
+    return {"left": -motion.vx, "right": motion.vx, "top": -motion.vy, "bottom": motion.vy}
 
 
 def frame_gaps(box: Box) -> dict[str, float]:

@@ -37,7 +37,8 @@ def update_visits(
     for each in followed:
         track = each.track
         visits = track.visits if each.sight is None else _after_sight(policy, frame, each, each.sight)
-        may_end = each.is_gone or any(visit.gone_us is not None for visit in visits)
+        is_waiting = _is_waiting(frame, each)
+        may_end = each.is_gone or (not is_waiting and any(visit.gone_us is not None for visit in visits))
         if may_end and (over := _over(policy, frame, each, visits)):
             held = [c for c in over if is_held(c.visit, visits, policy.apart)]
             visits = tuple([v for v in visits if all(v is not c.visit for c in over)])
@@ -55,6 +56,12 @@ def update_visits(
                     settled += _marks(policy, frame, track, old, new)
         tracks.append(track if visits is track.visits else replace(track, visits=visits))
     return tuple(tracks), closed, settled
+
+
+def _is_waiting(frame: Frame, followed: Followed) -> bool:
+    """Whether visits wait until it is known that their thing goes somewhere; not where nothing counts anyhow."""
+    track = followed.track
+    return bool(track.course) and not (track.confirmed or followed.is_gone or frame.is_doubted)
 
 
 def _after_sight(policy: CameraPolicy, frame: Frame, followed: Followed, sight: Sight) -> tuple[Visit, ...]:

@@ -37,7 +37,7 @@ from server.ensemble.moving_things import (
 )
 from server.ensemble.scene_evidence import scene_evidence
 
-VERSIONS = {"frame-change": 3}
+VERSIONS = {"frame-change": 4}
 """Raise it when any frames give another answer."""
 
 MOVING, STILL = 0, 1
@@ -52,6 +52,10 @@ _FIT_STEP = 3
 """The fit looks at every third pixel of every third row."""
 _LIGHT_CELL = 8
 _NEIGHBOURS = 3  # a side of the neighbourhood, in cells of 8 x 8 pixels
+_LIGHT_NEAR, _LIGHT_EDGES = 2, 0.25
+"""A lamp changes how bright things are evenly: within so many pixels, by no more than this part of the change."""
+_NIGHT = 60.0
+"""Grey levels. Beams of lamps are looked for where half of the view is darker: they show on dark ground only."""
 _SHAKEN = 0.05
 """A camera that shakes moves the picture by less, in parts of its longer side."""
 _SPREAD = 1.4826  # from the median of absolute values to a standard deviation
@@ -132,7 +136,11 @@ class FrameChangeNet(nn.Module):
         other = other * torch.exp(light)
         noise = (one - other).abs_().median() * (_SPREAD * self.settings.noise_factor)
         least = torch.maximum(noise, torch.minimum(one, other) * self.settings.least_change)
-        return _outside(one, other).div_(least), _outside(other, one).div_(least)
+        strengths = _outside(one, other).div_(least), _outside(other, one).div_(least)
+        if one.median() >= _NIGHT + _DARK:
+            return strengths
+        is_light = _is_light(torch.log(one / other))
+        return strengths[0].masked_fill_(is_light, 0.0), strengths[1].masked_fill_(is_light, 0.0)
 
     def _answer(self, change: Change, things: Things) -> FrameChange:
         regions = self._regions(change, things)
@@ -255,6 +263,13 @@ def _slow_light(change: Tensor) -> Tensor:
     around = F.unfold(F.pad(cells, (_NEIGHBOURS // 2,) * 4, mode="replicate"), _NEIGHBOURS)
     slow = around.median(1).values.view_as(cells)
     return F.interpolate(slow, change.shape, mode="bilinear", align_corners=False)[0, 0]
+
+
+def _is_light(change: Tensor) -> Tensor:
+    """Where a change [h, w], as a logarithm, has no edge nearby: the beam of a lamp on a road, not a thing."""
+    around = F.avg_pool2d(change[None, None], 2 * _LIGHT_NEAR + 1, 1, _LIGHT_NEAR, count_include_pad=False)
+    edges = F.max_pool2d((change - around).abs(), 2 * _LIGHT_NEAR + 1, 1, _LIGHT_NEAR)[0, 0]
+    return edges < change.abs() * _LIGHT_EDGES
 
 
 def build(card: ModelCard, weights: Path | None) -> FrameChangeNet:

@@ -102,6 +102,39 @@ def test_a_region_that_holds_two_known_things_is_parted() -> None:
     assert len({event.track for event in told if event.track}) == 2
 
 
+def test_two_things_that_came_as_one_region_are_two_once_they_part() -> None:
+    def overtaking(at_s: float) -> list[Prediction]:
+        slow, fast = at(0.1 + 0.05 * at_s, y=0.5), at(0.1 + 0.12 * at_s, y=0.62)
+        assert slow.box is not None
+        assert fast.box is not None
+        return [slow, fast] if at_s > 2 else [region(slow.box[0], 0.5, fast.box[2], 0.7)]
+
+    state, _ = fold(rules(), initial_state(), story(overtaking, 6))
+    boxes = [track.box for track in state.tracks if track.box is not None and not track.misses]
+    assert len(boxes) == 2
+    assert all(box[3] - box[1] < 0.12 for box in boxes)
+
+
+def test_where_a_thing_was_before_it_counted_is_told_once_it_counts() -> None:
+    def slowly(at_s: float) -> list[Prediction]:
+        return [at(0.4 + 0.03 * at_s, 0.2)] if at_s < 16 else []
+
+    told = events_of(rules(), story(slowly, 20))
+    started = {event.sector: event for event in told if event.kind == "presence_started"}
+    assert set(started) == {"west", "east"}
+    assert started["west"].started_at < started["east"].started_at
+    assert started["west"].confirmed_at == started["east"].confirmed_at
+    assert [event.kind for event in told].count("moved") == 1
+
+
+def test_what_begins_in_view_and_goes_straight_for_a_while_is_no_thing_yet() -> None:
+    def crawling(far: float) -> list[Observation]:
+        return story(lambda at_s: [region(x := min(0.4 + 0.03 * at_s, 0.4 + far), 0.4, x + 0.02, 0.43)], 15)
+
+    assert kinds(crawling(0.12)) == []
+    assert "presence_started" in kinds(crawling(0.3))
+
+
 def test_what_sways_in_one_place_is_no_thing() -> None:
     assert kinds(story(lambda at_s: [at(0.5 + 0.04 * (round(at_s * 5) % 3 - 1))], 60)) == []
 
@@ -116,7 +149,7 @@ def test_an_insect_that_turns_again_and_again_is_no_thing() -> None:
     assert kinds(story(crawling, 30)) == []
 
 
-@pytest.mark.parametrize(("legs", "expected"), [(3, False), (8, True)])
+@pytest.mark.parametrize(("legs", "expected"), [(3, False), (13, False), (18, True)])
 def test_what_turns_before_it_has_gone_far_is_no_thing_yet(legs: int, expected: bool) -> None:
     def crawling(at_s: float) -> list[Prediction]:
         leg, part = divmod(round(at_s * 5), 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from policies.events import Event
 from policies.fold import State, initial_state
@@ -53,6 +54,18 @@ def test_what_stops_in_view_stays_present_for_a_stated_time(extra: str, ends_s: 
     assert started[0] == "presence_started"
     assert kind == "presence_ended"
     assert at_s == pytest.approx(ends_s, abs=3)
+
+
+def test_what_stops_at_the_lower_edge_of_the_view_stays_present_too() -> None:
+    [started, ended] = presences(story(lambda at_s: [lower(each) for each in stopping(at_s)]))
+    assert started[0] == "presence_started"
+    assert ended[0] == "presence_ended"
+    assert ended[1] == pytest.approx(65, abs=3)
+
+
+def lower(seen: Prediction) -> Prediction:
+    assert seen.box is not None
+    return replace(seen, box=(seen.box[0], 0.88, seen.box[2], 0.96))
 
 
 def test_what_went_at_full_speed_when_it_was_lost_has_not_stopped() -> None:

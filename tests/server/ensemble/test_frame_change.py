@@ -40,7 +40,7 @@ def with_thing(view: torch.Tensor, x: int, y: int = 60) -> torch.Tensor:
     return changed
 
 
-def brighter(view: torch.Tensor, factor: float) -> torch.Tensor:
+def brighter(view: torch.Tensor, factor: float | torch.Tensor) -> torch.Tensor:
     return (view.float() * factor).clamp(0, 255).byte()
 
 
@@ -81,6 +81,16 @@ def test_light_over_the_whole_view_is_no_movement(network: FrameChangeNet, view:
 def test_a_cloud_edge_is_no_movement(network: FrameChangeNet, view: torch.Tensor) -> None:
     shade = torch.linspace(0.9, 1.1, view.shape[-1])
     assert [answer.label for answer in network([view, (view * shade).clamp(0, 255).byte()])] == [STILL] * 2
+
+
+def test_the_beam_of_a_lamp_on_the_road_is_no_movement(network: FrameChangeNet, view: torch.Tensor) -> None:
+    height, width = view.shape[-2:]
+
+    def lit(x: float) -> torch.Tensor:
+        down, across = torch.arange(height)[:, None] - 70, torch.arange(width)[None] - x
+        return brighter(view // 3, 1 + 2 * torch.exp(-((across / 24) ** 2) - (down / 8) ** 2))
+
+    assert [answer.label for answer in network([lit(30 + 9 * place) for place in range(5)])] == [STILL] * 5
 
 
 @pytest.mark.parametrize("deviation", [2.0, 6.0])
