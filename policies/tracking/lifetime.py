@@ -74,14 +74,16 @@ def _is_overlooked(track: Track, rules: Movement) -> bool:
 
 def has_stopped(track: Track) -> bool:
     """Whether something that moved has stopped in view, and is not seen since."""
-    course, motion = track.course, track.motion
-    if not course or course.goes_on or motion is None or not track.confirmed or track.missed_us is None:
+    course, motion, box = track.course, track.motion, track.box
+    if not course or course.goes_on or motion is None or box is None:
+        return False
+    if not track.confirmed or track.missed_us is None:
         return False
     took_s = (course.last_us - track.born_us) / 1e6
     if took_s < WENT_S or track.trail[-1][0] - track.trail[-2][0] > WENT_S * 1e6:
         return False
     speed = math.hypot(motion.vx, motion.vy)
-    return speed <= SLOWED * course.way / took_s and not leaves_frame(track.box, motion)
+    return speed <= SLOWED * course.way / took_s and not leaves_frame(box, motion)
 
 
 UNSEEN_CASES = (

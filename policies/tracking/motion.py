@@ -122,10 +122,8 @@ def frame_side(box: Box | None) -> str:
     return side if gaps[side] <= EDGE else "unknown"
 
 
-def leaves_frame(box: Box | None, motion: Motion) -> bool:
+def leaves_frame(box: Box, motion: Motion) -> bool:
     """Whether a box touches a side of the frame and goes over it; not if it goes along that side."""
-    if box is None:
-        return False
     gaps, outward = frame_gaps(box), _outward(motion)
     return any(gaps[side] <= EDGE and outward[side] >= STILL * motion.h for side in gaps)
 

@@ -115,6 +115,15 @@ def test_two_things_that_came_as_one_region_are_two_once_they_part() -> None:
     assert all(box[3] - box[1] < 0.12 for box in boxes)
 
 
+def test_a_splinter_beside_a_thing_is_no_other_thing() -> None:
+    def splintered(at_s: float) -> list[Prediction]:
+        x = 0.1 + 0.1 * at_s
+        return [region(x, 0.5, x + 0.1, 0.6), region(x + 0.101, 0.601, x + 0.12, 0.615)]
+
+    state, _ = fold(rules(), initial_state(), story(splintered, 6))
+    assert len([track for track in state.tracks if not track.misses]) == 1
+
+
 def test_where_a_thing_was_before_it_counted_is_told_once_it_counts() -> None:
     def slowly(at_s: float) -> list[Prediction]:
         return [at(0.4 + 0.03 * at_s, 0.2)] if at_s < 16 else []
