@@ -35,6 +35,9 @@ _THREADS = 256
 
 _HEALTH_S = 2.0
 
+_deployment: Callable[[bytes], Deployment] = msgspec.msgpack.Decoder(Deployment).decode
+_called: Callable[[bytes], Called] = msgspec.msgpack.Decoder(Called).decode
+
 
 class Driver:
     """What a server asks of Ray: each method is called by name, in a thread of its own."""
@@ -70,7 +73,7 @@ class Driver:
 
     def deploy(self, packed: bytes) -> None:
         """Begin to make the replicas of a `Deployment`, instead of those that there are."""
-        wanted = msgspec.msgpack.decode(packed, type=Deployment)
+        wanted = _deployment(packed)
         replica = serve.deployment(
             Replica,
             name=DEPLOYMENT,
@@ -156,10 +159,9 @@ def main(descriptor: int) -> None:
             connection.send_bytes(packed)
 
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="sectorwatch-ray")
-    decode: Callable[[bytes], Called] = msgspec.msgpack.Decoder(Called).decode
     try:
         while True:
-            pool.submit(do, decode(connection.recv_bytes()))
+            pool.submit(do, _called(connection.recv_bytes()))
     except (EOFError, OSError):
         os._exit(0)  # calls may hang in Ray
 

@@ -64,7 +64,7 @@ def test_one_of_two_servers_sends_and_the_other_goes_on_when_it_is_killed(
     shown: list[LoggedEvent] = []
     stop = threading.Event()
     everything = Window(None, None, None, None)
-    follower = threading.Thread(target=events.following, args=(store, shown.append, 0, everything, None, stop))
+    follower = threading.Thread(target=events.following, args=(store, shown.extend, 0, everything, None, stop))
     follower.start()
     try:
         count = send(address, 1, "gate")
