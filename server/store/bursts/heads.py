@@ -37,6 +37,7 @@ EXACT_US = 12 * WARM_UP_US
 
 _WORK = 200
 """Frames of an empty view that may have to be folded again. With a track or a presence a frame takes more."""
+_ITS_CAMERA = and_(cameras.c.site == camera_states.c.site, cameras.c.camera == camera_states.c.camera)
 
 
 def is_worth_writing(folded: Folded) -> bool:
@@ -59,6 +60,14 @@ def newest_us(connection: Connection, known: Camera | None, stored_us: int) -> i
     return stored_us if newest is None else int(newest)
 
 
+def newest_instants(connection: Connection) -> dict[tuple[str, str], int]:
+    """As `newest_us`, of every camera with a stored state, by site and camera."""
+    head, last_us = camera_states.c, _of_later(func.max(record_end_us))
+    query = select(head.site, head.camera, func.coalesce(last_us, head.last_at_us))
+    rows = connection.execute(query.join(cameras, _ITS_CAMERA, isouter=True)).all()
+    return {(site, camera): int(newest_us) for site, camera, newest_us in rows}
+
+
 def newest_burst(connection: Connection, versions: Versions, site: str, camera: str) -> BurstFacts | None:
     """The folded burst of a camera with the newest frame. One that began before the newest may have ended after it."""
     find = partial(find_bursts, connection, versions, site, camera, with_held=False, is_newest_first=True)
@@ -77,26 +86,27 @@ def fold_start(connection: Connection, site: str, camera: str, at_us: int) -> Ch
     return stored if is_near else Checkpoint(at_us - WARM_UP_US, None)
 
 
+def _of_later(what: ColumnElement[Any]) -> ScalarSelect[Any]:
+    """Of the folded bursts after a camera's stored state."""
+    later = select(what).where(
+        burst_records.c.camera == cameras.c.number,
+        burst_records.c.is_held == 0,
+        burst_records.c.first_at_us > camera_states.c.last_at_us - cameras.c.longest_us,
+        record_end_us > camera_states.c.last_at_us,
+    )
+    return later.correlate(camera_states, cameras).scalar_subquery()
+
+
 def _heads(connection: Connection, site: str | None) -> Select[Any]:
     """Each stored state with the bursts after it: how many, the number of the last that was accepted, and when they
     end. Of each camera by itself: PostgreSQL would join the states with all bursts there are.
     """
     head = camera_states.c
     columns = [stored_text(connection, head.state) if name == "state" else head[name] for name in CameraHead.__slots__]
-
-    def of_later(what: ColumnElement[Any]) -> ScalarSelect[Any]:
-        later = select(what).where(
-            burst_records.c.camera == cameras.c.number,
-            burst_records.c.is_held == 0,
-            burst_records.c.first_at_us > head.last_at_us - cameras.c.longest_us,
-            record_end_us > head.last_at_us,
-        )
-        return later.correlate(camera_states, cameras).scalar_subquery()
-
     last = func.max(burst_records.c.number + 0)  # of the number alone, PostgreSQL might look through all from the last
     query = (
-        select(*columns, of_later(func.count()), of_later(last), of_later(func.max(record_end_us)))
-        .join(cameras, and_(cameras.c.site == head.site, cameras.c.camera == head.camera), isouter=True)
+        select(*columns, _of_later(func.count()), _of_later(last), _of_later(func.max(record_end_us)))
+        .join(cameras, _ITS_CAMERA, isouter=True)
         .order_by(head.site, head.camera)
     )
     return query if site is None else query.where(head.site == site)

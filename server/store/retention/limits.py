@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from server.domain.keeping import DAY_US, Keep
 from server.domain.times.clock import SECOND_US
-from server.store.bursts import newest_us, read_camera
-from server.store.schema import burst_records, camera_states, cameras, events, keeping
+from server.store.bursts import newest_instants
+from server.store.schema import burst_records, cameras, events, keeping
 
 Name = tuple[str, str]
 """Site and camera."""
@@ -40,24 +40,25 @@ NOTHING = Border()
 
 def clocks(connection: Connection, now_us: int) -> dict[Name, int]:
     """The instant from which each camera's ages count, by site and camera; what the next sweep needs is written."""
-    found: dict[Name, int] = {}
     swept = {(row.site, row.camera): row for row in connection.execute(select(keeping))}
-    for head in connection.execute(
-        select(camera_states.c.site, camera_states.c.camera, camera_states.c.last_at_us)
-    ).all():
-        name = (head.site, head.camera)
-        newest = newest_us(connection, read_camera(connection, *name), head.last_at_us)
+    found: dict[Name, int] = {}
+    first: list[dict[str, Any]] = []
+    again: list[dict[str, Any]] = []
+    for name, newest in newest_instants(connection).items():
         before, idle_us = swept.get(name), 0
+        if before is not None and newest <= before.newest_us:
+            idle_us = before.idle_us + min(max(now_us - before.swept_at_us, 0), DAY_US)
+        values = {"newest_us": newest, "idle_us": idle_us, "swept_at_us": now_us}
         if before is None:
-            row = {"site": head.site, "camera": head.camera}
-            connection.execute(insert(keeping), row | {"newest_us": newest, "idle_us": 0, "swept_at_us": now_us})
+            first.append({"site": name[0], "camera": name[1], **values})
         else:
-            if newest <= before.newest_us:
-                idle_us = before.idle_us + min(max(now_us - before.swept_at_us, 0), DAY_US)
-            mine = (keeping.c.site == head.site, keeping.c.camera == head.camera)
-            values = {"newest_us": newest, "idle_us": idle_us, "swept_at_us": now_us}
-            connection.execute(update(keeping).where(*mine).values(values))
+            again.append({"of_site": name[0], "of_camera": name[1], **values})
         found[name] = newest + idle_us
+    if first:
+        connection.execute(insert(keeping), first)
+    if again:
+        mine = (keeping.c.site == bindparam("of_site"), keeping.c.camera == bindparam("of_camera"))
+        connection.execute(update(keeping).where(*mine), again)
     return dict(sorted(found.items()))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from policies.events import Event, microseconds
 from server.analysis.annotations import annotation_of
@@ -17,9 +17,10 @@ from server.domain.burst import Burst
 from server.domain.errors import Unprocessable
 from server.domain.keeping import Keep, Swept
 from server.store import Store, open_store
+from server.store.engine import writing
 from server.store.retention import events as kept_events
 from server.store.retention import slices
-from server.store.retention.limits import BURST_BYTES, EVENT_BYTES
+from server.store.retention.limits import BURST_BYTES, EVENT_BYTES, clocks
 from server.store.schema import burst_records, checkpoints, events, removals
 from tests.server.scenes import START_US, Yard, across, burst, there_and_back
 from tests.server.store.retention.yards import DAY_S, SECOND, first_s, log, replayed, walks
@@ -33,7 +34,7 @@ def kept_for(seconds: float, **more: object) -> Callable[[str], Keep]:
 
 
 def confirmed_after(events: list[Event], at_s: float) -> list[Event]:
-    return [event for event in events if microseconds(event.confirmed_at) > START_US + at_s * SECOND]
+    return [each for each in events if microseconds(each.confirmed_at) > START_US + at_s * SECOND]
 
 
 @pytest.mark.parametrize("border_s", [5.0, 11.5, 17.2, 24.0, 61.0, 71.5, 80.0])
@@ -260,3 +261,24 @@ def test_a_silent_camera_ages_by_the_servers_clock_a_day_at_most_from_sweep_to_s
     assert log(yard.store) == []
     yard.pipeline.process(yard.walk(900, across, 3.1 * DAY_S))
     assert yard.store.counts()["observations"] == 4
+
+
+def test_a_sweep_looks_at_all_cameras_in_as_many_statements_as_at_one(yard: Yard) -> None:
+    def statements() -> int:
+        seen: list[str] = []
+
+        def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+            seen.append(statement)
+
+        event.listen(yard.store._engine, "before_cursor_execute", note)
+        with writing(yard.store._engine, lock="keeping") as connection:
+            clocks(connection, yard.clock())
+        event.remove(yard.store._engine, "before_cursor_execute", note)
+        return len(seen)
+
+    statements()  # the first time, a row is made for each camera
+    of_one = statements()
+    for number in range(4):
+        yard.pipeline.process(dataclasses.replace(yard.walk(200 + number, across, 5), camera=f"camera-{number}"))
+    statements()
+    assert statements() == of_one
