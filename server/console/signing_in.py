@@ -15,7 +15,7 @@ from itsdangerous import BadSignature, URLSafeSerializer
 
 from server.console.access import Access, is_encrypted
 from server.console.pages import Pages, own_address
-from server.domain.errors import OverQuota, Unauthorized
+from server.domain.errors import OverQuota, RetryLater, Unauthorized
 
 _DEVICE = "sectorwatch_device"
 _DEVICE_S = 180 * 86_400
@@ -36,7 +36,7 @@ def add(pages: Pages, access: Access) -> None:
         device = _device_of(name)
         try:
             access.sign_in(name, request.form.get("password", "")[:1000], device)
-        except (Unauthorized, OverQuota) as error:
+        except (Unauthorized, RetryLater) as error:
             return _refused(error, name, then)
         response = make_response(redirect(then, HTTPStatus.SEE_OTHER))
         _remember(response, name, device or secrets.token_hex(_DEVICE_BYTES))
@@ -50,11 +50,12 @@ def add(pages: Pages, access: Access) -> None:
         return response
 
 
-def _refused(error: Unauthorized | OverQuota, name: str, then: str) -> Response:
+def _refused(error: Unauthorized | RetryLater, name: str, then: str) -> Response:
     shown = render_template("sign_in.html", then=then, fault=error.detail, name=name)
     if isinstance(error, Unauthorized):
         return make_response(shown, HTTPStatus.UNAUTHORIZED.value)
-    return make_response(shown, HTTPStatus.TOO_MANY_REQUESTS.value, {"Retry-After": str(error.retry_after_s)})
+    status = HTTPStatus.TOO_MANY_REQUESTS if isinstance(error, OverQuota) else HTTPStatus.SERVICE_UNAVAILABLE
+    return make_response(shown, status.value, {"Retry-After": str(error.retry_after_s)})
 
 
 def _device_of(name: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.filling import OPERATOR, PASSWORD
 from tests.browser.watch import Watch
@@ -88,8 +88,11 @@ def press(page: Page, key: str) -> None:
 
 def sign_in(page: Page, user: str) -> None:
     """Fill in the form of the page and send it, by keyboard alone; the page that follows is there."""
-    for text in (user, PASSWORD):
+    name, password = page.get_by_label("Name"), page.get_by_label("Password")
+    for field, text in ((name, user), (password, PASSWORD)):
+        expect(field).to_be_focused()  # by the page itself, which may take a moment after it is loaded
         page.keyboard.type(text)
+        expect(field).to_have_value(text)
         page.keyboard.press("Tab")
     press(page, "Enter")
     assert "/sign-in" not in page.url, page.locator("main").inner_text()

@@ -6,7 +6,9 @@ import threading
 import unicodedata
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.exceptions import HashingError, InvalidHashError, VerificationError, VerifyMismatchError
+
+from server.domain.errors import RetryLater
 
 # The least that OWASP's Password Storage Cheat Sheet recommends (m = 19 MiB, t = 2, p = 1): models and cameras use the
 # same processors, and the library's default takes 64 MB and four threads.
@@ -16,19 +18,29 @@ _nobody: list[str] = []
 
 
 def hash_of(password: str) -> str:
-    """The hash of a password, with its salt and parameters."""
+    """The hash of a password, with its salt and parameters. Raises RetryLater without the memory for it."""
     with _one_at_a_time:
-        return _hasher.hash(_normal(password))
+        try:
+            return _hasher.hash(_normal(password))
+        except HashingError as error:
+            raise _no_memory(error) from None
 
 
 def is_right(hash: str | None, password: str) -> bool:
-    """Whether the password has this hash. Without a hash it takes as long, and is False."""
+    """Whether the password has this hash. Without a hash it takes as long, and is False.
+
+    Raises RetryLater without the memory for it: a right password is never called wrong.
+    """
     known = hash if hash is not None else _hash_of_nobody()
     with _one_at_a_time:
         try:
             _hasher.verify(known, _normal(password))
-        except (VerificationError, InvalidHashError):
+        except (VerifyMismatchError, InvalidHashError):
             return False
+        except VerificationError as error:
+            if "emory" in str(error):
+                raise _no_memory(error) from None
+            return False  # a hash that is damaged
     return hash is not None
 
 
@@ -41,6 +53,10 @@ def _hash_of_nobody() -> str:
     if not _nobody:
         _nobody.append(hash_of("the password of nobody"))
     return _nobody[0]
+
+
+def _no_memory(error: Exception) -> RetryLater:
+    return RetryLater(f"the server cannot check a password now ({error}): try again in a minute", retry_after_s=60)
 
 
 def _normal(password: str) -> bytes:
