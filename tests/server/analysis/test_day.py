@@ -14,7 +14,7 @@ from policies.site.site_policy import SitePolicy
 from server.analysis.day import CameraDay, DaySpan, Lane, SpanState, _spans, camera_day, site_day
 from server.analysis.occupancy import occupancy
 from server.domain.keeping import Gone, Stretch
-from server.domain.watching import Stay, Watching
+from server.domain.watching import LaneLog, Stay, Watching
 from server.store import Store
 from tests.policies.stories import CHANGE
 from tests.policies.test_scene import home, turned
@@ -184,8 +184,8 @@ def test_where_events_are_no_longer_kept_nobody_can_say_that_it_was_clear(yard: 
 
 def test_a_camera_that_sent_nothing_yet_has_no_lanes() -> None:
     seen = Watching("yard", "gate", None)
-    stay = Stay("gate", "west", "person", 1, 2)
-    assert camera_day(seen, [stay], None, (0, 10), _no_policy) == CameraDay("gate", (), (), (), None)
+    log = LaneLog("gate", "west", "person", (Stay("gate", "west", "person", 1, 2),), (1,))
+    assert camera_day(seen, [log], None, (0, 10), _no_policy) == CameraDay("gate", (), (), (), None)
 
 
 def test_a_day_to_come_is_empty(yard: Yard) -> None:
@@ -277,3 +277,9 @@ def test_the_heaviest_layer_is_what_each_instant_shows(seed: int) -> None:
         next(span.state for span in spans if span.from_us <= at < span.until_us) for at in range(30, 55)
     ]
     assert lane.within(95, 99).spans == lane.within(30, 30).spans == ()
+
+
+def test_a_part_of_a_lane_has_the_visits_that_began_in_it() -> None:
+    lane = Lane("gate", "west", "person", (DaySpan("clear", 0, 100),), (5, 10, 10, 20))
+    assert lane.within(10, 20).entries == (10, 10)
+    assert lane.within(20, 20).entries == ()
