@@ -16,6 +16,7 @@ from server.analysis.occupancy import occupancy
 from server.domain.keeping import Gone, Stretch
 from server.domain.watching import LaneLog, Stay, Watching
 from server.store import Store
+from server.store.bursts import scans
 from tests.policies.stories import CHANGE
 from tests.policies.test_scene import home, turned
 from tests.server.late_walker import in_their_order
@@ -107,6 +108,22 @@ def test_a_camera_that_repeats_its_frames_is_unobserved_from_the_last_new_one_on
     list(agrees(yard, 400, 700, now_s=700))
     send(yard, nobody, 760, from_s=700)
     assert list(agrees(yard, 0, 760, now_s=760))[-2:] == ["unobserved", "clear"]
+
+
+def test_bursts_that_are_looked_at_together_tell_what_each_alone_tells(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        seen_s = 200 * (13 if number in (14, 15, 16, 27) else number)  # some repeat those of before
+        images = [yard.picture(at_s=seen_s + each) for each in range(3)]
+        yard.pipeline.process(burst(number, images, 200 * number))
+    found = []
+    for together in (1, 8, 100):
+        monkeypatch.setattr(scans, "_AT_ONCE", together)
+        fresh = Store(yard.store._engine, yard.clock)
+        found.append(fresh.past.watching("yard", START_US - S, START_US + 9000 * S))
+    assert found[0] == found[1] == found[2]
+    assert [each.is_silent for each in found[0][0].unseen].count(False) == 1
 
 
 def test_frames_that_no_model_answers_for_are_unobserved(yard: Yard) -> None:
