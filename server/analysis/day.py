@@ -25,7 +25,7 @@ from server.analysis.turns import Past as PastOfTurns
 from server.analysis.turns import turned_stretches
 from server.domain.keeping import Gone
 from server.domain.records import Checkpoint, Recorded
-from server.domain.watching import Stay, Unseen, Watching
+from server.domain.watching import LaneLog, Unseen, Watching
 
 SpanState = Literal["occupied", "clear", "unobserved", "not_kept"]
 
@@ -46,23 +46,28 @@ _FROM_US, _UNTIL_US = attrgetter("from_us"), attrgetter("until_us")
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One target in one sector of a camera, with its spans in order. They leave no part of the stretch out."""
+    """One target in one sector of a camera, with its spans in order. They leave no part of the stretch out.
+
+    `entries`: when its visits began (us), in order.
+    """
 
     camera: str
     sector: str
     target: str
     spans: tuple[DaySpan, ...]
+    entries: Sequence[int] = ()
 
     def within(self, since_us: int, until_us: int) -> Lane:
         """The part in a stretch."""
         if since_us >= until_us:
-            return replace(self, spans=())
+            return replace(self, spans=(), entries=())
         first = bisect_right(self.spans, since_us, key=_UNTIL_US)
         spans = [*self.spans[first : bisect_left(self.spans, until_us, first, key=_FROM_US)]]
         if spans:
             spans[0] = spans[0]._replace(from_us=max(spans[0].from_us, since_us))
             spans[-1] = spans[-1]._replace(until_us=min(spans[-1].until_us, until_us))
-        return replace(self, spans=tuple(spans))
+        inside = slice(bisect_left(self.entries, since_us), bisect_left(self.entries, until_us))
+        return replace(self, spans=tuple(spans), entries=self.entries[inside])
 
     def lasts_us(self, state: SpanState) -> int:
         """How long it has a state in all (us)."""
@@ -96,7 +101,7 @@ class Store(Protocol):
     def past(self) -> _Past: ...
     @property
     def retention(self) -> _Retention: ...
-    def stays(self, site: str, since_us: int, until_us: int) -> list[Stay]: ...
+    def lanes(self, site: str, since_us: int, until_us: int) -> list[LaneLog]: ...
     def policy(self, digest: str) -> SitePolicy: ...
     def checkpoint(self, site: str, camera: str, before_us: int) -> Checkpoint: ...
     def history(
@@ -113,9 +118,9 @@ def site_day(
     end_us = min(until_us, now_us)
     if end_us <= since_us:
         return []
-    stays: dict[str, list[Stay]] = {}
-    for stay in store.stays(site, since_us, end_us):
-        stays.setdefault(stay.camera, []).append(stay)
+    logs: dict[str, list[LaneLog]] = {}
+    for log in store.lanes(site, since_us, end_us):
+        logs.setdefault(log.camera, []).append(log)
     gone = {each.camera: each for each in store.retention.all_gone(site)}
     watched = store.past.watching(site, since_us, min(end_us + AROUND_US, now_us))
     policy_of = cache(store.policy)
@@ -127,14 +132,14 @@ def site_day(
         turned: list[Interval] = []
         if any(policy_of(digest).camera(each.camera).asks_for_moving for _, digest in each.rules):
             turned = turned_stretches(store, site, each.camera, since_us, min(end_us + AROUND_US, now_us), policy_of)
-        mine = stays.get(each.camera, ())
+        mine = logs.get(each.camera, ())
         days.append(camera_day(each, mine, gone.get(each.camera), (since_us, end_us), policy_of, turned))
     return days
 
 
 def camera_day(
     watching: Watching,
-    stays: Iterable[Stay],
+    logs: Iterable[LaneLog],
     gone: Gone | None,
     stretch: Interval,
     policy_of: Callable[[str], SitePolicy],
@@ -149,9 +154,11 @@ def camera_day(
         not_kept.append((stretch[0], gone.events_from_us))
     before = [] if watching.since_us is None else [(stretch[0], watching.since_us)]
     held: dict[tuple[str, str], list[Interval]] = {}
-    for stay in stays:
-        end_us = stretch[1] if stay.until_us is None else stay.until_us
-        held.setdefault((stay.sector, stay.target), []).append((stay.from_us, end_us))
+    entries: dict[tuple[str, str], Sequence[int]] = {}
+    for log in logs:
+        stays = held.setdefault((log.sector, log.target), [])
+        stays += [(each.from_us, stretch[1] if each.until_us is None else each.until_us) for each in log.stays]
+        entries.setdefault((log.sector, log.target), log.entries)
     dark = [(each.from_us, each.until_us) for each in watching.unseen]
     lanes: list[Lane] = []
     for sector in policy_of(watching.policy).camera(watching.camera).sectors:
@@ -163,7 +170,7 @@ def camera_day(
                 "not_kept": not_kept,
             }
             spans = tuple(_spans(layers, stretch))
-            lanes.append(Lane(watching.camera, sector.name, target, spans))
+            lanes.append(Lane(watching.camera, sector.name, target, spans, entries.get((sector.name, target), ())))
     return CameraDay(watching.camera, tuple(lanes), watching.unseen, tuple(not_kept), watching.since_us)
 
 

@@ -63,6 +63,18 @@ class Stay(NamedTuple):
     until_us: int | None
 
 
+class LaneLog(NamedTuple):
+    """What the event log says of a target in a sector of a camera: its presences in a stretch, and when visits began,
+    in order (us), in the stretch and perhaps around it.
+    """
+
+    camera: str
+    sector: str
+    target: str
+    stays: tuple[Stay, ...]
+    entries: tuple[int, ...]
+
+
 class Departure(NamedTuple):
     """A track left a sector of a camera at an instant; `id` is that of its event, `left`."""
 

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Engine, Row, Select, func, or_, select, tu
 from policies.events import microseconds
 from server.domain.records import Checkpoint, LoggedEvent
 from server.domain.times.clock import Clock
-from server.domain.watching import Departure, Stay
+from server.domain.watching import Departure, LaneLog, Stay
 from server.store.care.derived import mending
 from server.store.engine import reading
 from server.store.events.departures import read_departures
@@ -25,7 +25,7 @@ from server.store.events.event_rows import (
     of_names,
     read_rows,
 )
-from server.store.events.event_tally import Counts, Presences, Remembered, read_stays, read_tally
+from server.store.events.event_tally import Lanes, Remembered, read_lanes
 from server.store.events.outbox import last_seq, numbered
 from server.store.rows import Part, Versions, read_checkpoints
 from server.store.schema import cameras, events
@@ -41,8 +41,7 @@ class EventLog(Part):
 
     def __init__(self, engine: Engine, clock: Clock, versions: Versions) -> None:
         super().__init__(engine, clock, versions)
-        self._presences = Remembered[Presences]()
-        self._counts = Remembered[Counts]()
+        self._lanes = Remembered[Lanes]()
 
     def kept_events(self, starts: Collection[str]) -> frozenset[str]:
         """Those of these ids, or first digits of ids, of which the log has an event, be it withdrawn."""
@@ -129,16 +128,21 @@ class EventLog(Part):
         with numbered(self._engine) as connection:
             return list(read_rows(connection, query))
 
-    def stays(self, site: str, since_us: int, until_us: int) -> list[Stay]:
-        """The presences at a site of which some part lies from `since_us` to before `until_us`, and that hold. Those
-        of a target in a sector that meet come as one.
+    def lanes(self, site: str, since_us: int, until_us: int) -> list[LaneLog]:
+        """What holds of the targets in the sectors of a site: the presences of which some part lies from `since_us` to
+        before `until_us`, those of a lane that meet as one, and the visits that began in it or around it. A lane may
+        come twice, the second time with what began long before.
         """
         with numbered(self._engine) as connection:
             names = select(cameras.c.number, cameras.c.camera).where(cameras.c.site == site)
             named = {row.number: row.camera for row in connection.execute(names)}
             states = read_checkpoints(connection, site, since_us)
             points = {number: states[camera] for number, camera in named.items()}
-            return list(read_stays(connection, self._presences, site, named, points, since_us, until_us))
+            return list(read_lanes(connection, self._lanes, site, named, points, since_us, until_us))
+
+    def stays(self, site: str, since_us: int, until_us: int) -> list[Stay]:
+        """The presences of `lanes`."""
+        return [stay for lane in self.lanes(site, since_us, until_us) for stay in lane.stays]
 
     def checkpoints(self, site: str, before_us: int) -> dict[str, Checkpoint]:
         """As `Store.checkpoint`, of every camera of a site."""
@@ -148,13 +152,6 @@ class EventLog(Part):
                 return read_checkpoints(connection, site, before_us)
 
         return mending(self._engine, self._versions, read)
-
-    def tally(self, site: str, kind: str, since_us: int, until_us: int) -> Counts:
-        """How many events of a kind began at a site from `since_us` to before `until_us`, and hold: by camera, place (a
-        sector, a line, or `FROM > TO`) and target.
-        """
-        with numbered(self._engine) as connection:
-            return read_tally(connection, self._counts, site, kind, since_us, until_us)
 
     def last_confirmed_us(self, site: str | None = None) -> dict[tuple[str, str], int]:
         """When the last event of each camera (of a site) was confirmed (us), withdrawn or not, by site and camera."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 
@@ -91,7 +91,6 @@ class Builder:
                 self._now_us,
             ),
         )
-        counts = self._counts()
         return Day(
             site=query.site,
             day=self._day.isoformat(),
@@ -106,15 +105,7 @@ class Builder:
             well=well,
             not_well=len(self._reports) - well,
             choices=self._choices(days),
-            lanes=tuple(
-                lane_shown(
-                    lane,
-                    counts.get((lane.camera, lane.sector, lane.target), 0),
-                    self._since_us,
-                    has_spans=self._has_spans,
-                )
-                for lane in inside
-            ),
+            lanes=tuple(lane_shown(lane, self._since_us, has_spans=self._has_spans) for lane in inside),
             outages=tuple(longest),
             other_outages=others,
             quiet=tuple(words for words in quiet if words),
@@ -127,10 +118,6 @@ class Builder:
             last=self._last,
             newest=None if visits else self._newest(),
         )
-
-    def _counts(self) -> Mapping[tuple[str, str, str], int]:
-        """The visits that began on the day, by camera, sector and target."""
-        return self._store.tally(self._query.site, "entered", self._since_us, self._until_us)
 
     def _choices(self, days: Sequence[CameraDay]) -> Choices:
         lanes = [lane for each in days for lane in each.lanes if self._query.camera in ("", each.camera)]

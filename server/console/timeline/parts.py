@@ -123,7 +123,7 @@ def bounds(local: LocalTime, day: date) -> tuple[int, int]:
     return tuple(local.us(datetime.combine(each, time())) for each in (day, day + timedelta(days=1)))  # type: ignore[return-value]
 
 
-def lane_shown(lane: Lane, visits: int, since_us: int, *, has_spans: bool) -> LaneShown:
+def lane_shown(lane: Lane, since_us: int, *, has_spans: bool) -> LaneShown:
     """A lane of a day that begins at `since_us`. `has_spans`: with its spans, which take longer than all the rest."""
     lasts_us = dict.fromkeys(_STRENGTH, 0)
     for state, from_us, until_us in lane.spans:
@@ -132,7 +132,7 @@ def lane_shown(lane: Lane, visits: int, since_us: int, *, has_spans: bool) -> La
         lane.camera,
         lane.sector,
         lane.target,
-        visits,
+        len(lane.entries),
         lasts_us["occupied"] / SECOND_US,
         lasts_us["unobserved"] / SECOND_US,
         lasts_us["not_kept"] / SECOND_US,

@@ -104,8 +104,7 @@ class Looks:
         inside = sorted((leap for leap in leaps if leap.at_us is not None and leap.at_us > scan.at_us), key=_AT_US)
         with named_damage(0):
             glances = [glance(leap.record or b"") for leap in inside]
-        for leap, seen in zip(inside, glances, strict=True):
-            reader.advance(scan, leap, seen)
+        reader.read(scan, inside, glances)
         if scan.at_us < 0:
             return Watching(of.site, of.camera, look.digest)
         with self._lock:

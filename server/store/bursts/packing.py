@@ -239,6 +239,15 @@ def glance(record: bytes) -> Glance:
     return _glance.decode(record)
 
 
+def all_differ(glances: Sequence[Glance], others: Iterable[bytes | str]) -> bool:
+    """Whether each frame of some records has another hash than the rest of them and than `others`; False: not all, or
+    a hash is no SHA-256.
+    """
+    joined = b"".join([each.hashes for each in glances if isinstance(each.hashes, bytes)])
+    digests = {*struct.unpack("32s" * (len(joined) // 32), joined)}
+    return len(digests) == sum([each.frames for each in glances]) and digests.isdisjoint(others)
+
+
 def seal(decisions: bytes) -> bytes:
     """What a record keeps of a decision record (its deterministic JSON), so that a change is noticed."""
     return hashlib.sha256(decisions).digest()[:_SEAL_BYTES]

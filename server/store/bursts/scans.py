@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select
@@ -15,12 +15,14 @@ from server.domain.records import Recorded
 from server.domain.watching import Unseen
 from server.store.bursts.burst_log import read_frames
 from server.store.bursts.leaps import Leap
-from server.store.bursts.packing import Glance, unpack
+from server.store.bursts.packing import Glance, all_differ, unpack
 from server.store.rows import Versions
 from server.store.schema import burst_records
 
 _RECENT = 4
 """Bursts read before, of which a burst may repeat frames."""
+_AT_ONCE = 120
+"""Bursts that are looked at together, where nothing in them is doubtful."""
 
 
 class _Before(NamedTuple):
@@ -76,14 +78,49 @@ class Reader:
         self._least_us = least_us
         self._policies = policies
 
-    def advance(self, scan: Scan, row: Leap, seen: Glance) -> None:
-        """Look at one more burst, of whose record `seen` is the part that matters."""
-        at_us = row.at_us
-        assert at_us is not None
+    def read(self, scan: Scan, leaps: Sequence[Leap], glances: Sequence[Glance]) -> None:
+        """Look at more bursts, of whose records `glances` are the part that matters.
+
+        Mostly every frame was judged and is new. This is found out of many bursts at once, which is much faster.
+        """
+        begin = 0
+        while begin < len(leaps):
+            end = begin + (1 if scan.at_us < 0 else _AT_ONCE)
+            some, seen = leaps[begin:end], glances[begin:end]
+            passed = max(0, len(some) - _RECENT) if self._is_plain(scan, seen) else 0
+            for leap in some[:passed]:
+                self._pass(scan, leap)
+            for leap, its in zip(some[passed:], seen[passed:], strict=True):
+                self._advance(scan, leap, its)
+            begin = end
+
+    def _is_plain(self, scan: Scan, seen: Sequence[Glance]) -> bool:
+        """Whether `_advance` finds nothing doubtful in some bursts."""
+        if scan.at_us < 0 or scan.is_dead or self._of.longest_us > self._least_us:
+            return False
+        recent = chain.from_iterable(each.hashes for each in scan.recent)
+        return all_differ(seen, recent) and not any(each.may_lack_answers for each in seen)
+
+    def _pass(self, scan: Scan, row: Leap) -> None:
+        """Note a burst whose frames were judged. Those that others may repeat are not remembered."""
+        assert row.at_us is not None
+        self._note_rules(scan, row)
+        if row.before_us is not None and row.at_us - row.before_us > self._least_us:
+            scan.unseen = (*scan.unseen, Unseen(row.before_us, row.at_us, is_silent=True))
+        scan.look_us = scan.at_us = row.at_us
+
+    def _note_rules(self, scan: Scan, row: Leap) -> None:
+        assert row.at_us is not None
         assert row.context is not None
         digest = self._policies[row.context]
         if not scan.rules or scan.rules[-1][1] != digest:
-            scan.rules = (*scan.rules, (at_us, digest))
+            scan.rules = (*scan.rules, (row.at_us, digest))
+
+    def _advance(self, scan: Scan, row: Leap, seen: Glance) -> None:
+        """Look at one more burst, and remember its frames."""
+        at_us = row.at_us
+        assert at_us is not None
+        self._note_rules(scan, row)
         if scan.at_us < 0:
             scan.at_us = scan.look_us = at_us
         hashes = seen.frame_digests
@@ -94,11 +131,9 @@ class Reader:
         is_doubtful = scan.is_dead or repeated is not None or len(hashes) < seen.frames
         if is_doubtful or self._is_doubtful(seen, row, scan):
             self._judge(scan, row)
+            scan.at_us = at_us
         else:
-            if row.before_us is not None and at_us - row.before_us > self._least_us:
-                scan.unseen = (*scan.unseen, Unseen(row.before_us, at_us, is_silent=True))
-            scan.look_us = at_us
-        scan.at_us = at_us
+            self._pass(scan, row)
         scan.recent = (*scan.recent[1 - _RECENT :], before)
 
     def _is_doubtful(self, seen: Glance, row: Leap, scan: Scan) -> bool:

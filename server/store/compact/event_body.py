@@ -191,10 +191,10 @@ def seal_in(body: bytes) -> int:
     return _body.decode(body).seal
 
 
-def ended_us(body: bytes, started_us: int) -> int | None:
-    """When the event that was packed ended; None for one without an end."""
-    ended = _glance.decode(body).ended
-    return None if ended is None else started_us + ended
+def lasts_in(bodies: Iterable[bytes]) -> list[int | None]:
+    """How long the events that were packed lasted (us); None for one without an end."""
+    decode = _glance.decode
+    return [decode(body).ended for body in bodies]
 
 
 def track_in(body: bytes) -> str | None:

@@ -8,28 +8,25 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import chain
 from typing import Generic, NamedTuple, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Text, and_, case, cast, func, or_, select
 
 from policies.events import microseconds
 from policies.fold import decode_state
 from server.domain.keeping import DAY_US
 from server.domain.records import Checkpoint
-from server.domain.watching import Stay
-from server.store.compact import Origin, decode_origin, ended_us
-from server.store.events.event_rows import BARE_COLUMNS, logged, of_names, read_rows
-from server.store.schema import burst_records, cameras, events, origins
+from server.domain.watching import LaneLog, Stay
+from server.store.compact import decode_origin, lasts_in
+from server.store.events.event_rows import BARE_COLUMNS, logged, read_rows
+from server.store.schema import burst_records, events, origins
 
-_STARTED, _ENDED = "presence_started", "presence_ended"
-_KINDS = (_STARTED, _ENDED)
-_BETWEEN = "\x1f"
-"""Between names in a group; no name contains it."""
+_STARTED, _ENDED, _ENTERED = _KINDS = ("presence_started", "presence_ended", "entered")
 _FIRST_US = burst_records.c.first_at_us
 _HOLDS = events.c.withdrawn_at_us.is_(None)
 _MOST_REMEMBERED = 500_000
-"""Events of the stretches whose presences are remembered: some tens of MB."""
+"""Events of the stretches that are remembered: some tens of MB."""
 _NEVER_US = 2**63
 _Place = tuple[str, str, str]
-_Key = tuple[str, str, int, int]
+_Key = tuple[str, int, int]
 _T = TypeVar("_T")
 
 
@@ -57,7 +54,7 @@ class Remembered(Generic[_T]):
         """What the events of a stretch give; `key` ends with its begin and its end. `more` adds the events for which a
         condition holds to what is known, which it does not change.
         """
-        started, (from_us, until_us) = events.c.started_at_us, key[2:]
+        started, (from_us, until_us) = events.c.started_at_us, key[1:]
         inside = and_(started >= from_us, started < until_us)
         newest = func.coalesce(func.max(events.c.seq), 0)
         oldest = func.coalesce(func.min(events.c.seq), 0)
@@ -87,34 +84,37 @@ def _has_only_new(connection: Connection, newer: ColumnElement[bool], count: int
 class _Lane(NamedTuple):
     """The presences of a target in a sector: when they began, and from when to when those lasted that ended.
 
-    `stays`: all of them, in order; those that meet as one.
+    `stays`: all of them, in order; those that meet as one. `entries`: when its visits began, in order.
     """
 
     began: frozenset[int]
     ended: Mapping[int, int]
     stays: tuple[Stay, ...]
+    entries: tuple[int, ...]
 
 
 class _Read(NamedTuple):
-    """Presences as they are read: when some began, and the first end of each that ended."""
+    """A lane as it is read: when presences began, the first end of each that ended, and when visits began."""
 
     began: set[int]
     ended: dict[int, int]
+    entries: list[int]
 
 
-_NO_PRESENCE = _Lane(frozenset(), {}, ())
-Presences = Mapping[_Place, _Lane]
-"""Presences that began in a stretch, by camera, sector and target."""
+_NOTHING = _Lane(frozenset(), {}, (), ())
+Lanes = Mapping[_Place, _Lane]
+"""What began in a stretch, by camera, sector and target."""
 
 
-def _with_more(known: Presences, read: Mapping[_Place, _Read]) -> Presences:
-    """What is known with more presences. The first end of a presence counts."""
+def _with_more(known: Lanes, read: Mapping[_Place, _Read]) -> Lanes:
+    """What is known with more of it. The first end of a presence counts."""
     lanes = dict(known)
     for place, more in read.items():
-        before = known.get(place, _NO_PRESENCE)
+        before = known.get(place, _NOTHING)
         begins = before.began | more.began
         ends = more.ended | dict(before.ended)
-        lanes[place] = _Lane(begins, ends, tuple(_joined(place, begins, ends)))
+        entries = tuple(sorted([*before.entries, *more.entries]))
+        lanes[place] = _Lane(begins, ends, tuple(_joined(place, begins, ends)), entries)
     return lanes
 
 
@@ -133,17 +133,17 @@ def _joined(place: _Place, began: Collection[int], ended: Mapping[int, int]) -> 
         yield Stay(*place, begin_us, None)
 
 
-def read_stays(
+def read_lanes(
     connection: Connection,
-    remembered: Remembered[Presences],
+    remembered: Remembered[Lanes],
     site: str,
     named: Mapping[int, str],
     points: Mapping[int, Checkpoint],
     since_us: int,
     until_us: int,
-) -> Iterator[Stay]:
-    """The presences of cameras (number to name) in a stretch, those that meet as one; `points` are their states before
-    it.
+) -> Iterator[LaneLog]:
+    """The presences of cameras (number to name) in a stretch, those that meet as one, and the visits that began in it
+    or around it; `points` are the states of the cameras before it.
 
     The end of a presence is an event that began when the presence did: one look at the index gives both.
     """
@@ -158,94 +158,70 @@ def read_stays(
     earlier = events.c.started_at_us.in_(sorted(at_us for at_us in begins_us if at_us < from_us))
     whole_us = -(-until_us // DAY_US) * DAY_US  # so that a day that goes on is remembered under one name
 
-    def more(known: Presences | None, where: ColumnElement[bool]) -> Presences:
-        return _with_more(known or {}, _presences(connection, named, where))
+    def more(known: Lanes | None, where: ColumnElement[bool]) -> Lanes:
+        return _with_more(known or {}, _read(connection, named, where))
 
-    begun = remembered.of(connection, (site, "", from_us, whole_us), more)
-    for lane in chain(begun.values(), more(None, earlier).values()):
-        for stay in lane.stays:
-            if stay.from_us < until_us and (stay.until_us is None or stay.until_us > since_us):
-                yield stay
-
-
-Counts = Mapping[_Place, int]
-"""How many events have begun in a stretch, by camera, place and target."""
+    begun = remembered.of(connection, (site, from_us, whole_us), more)
+    for place, lane in chain(begun.items(), more(None, earlier).items()):
+        stays = [stay for stay in lane.stays if _meets(stay, since_us, until_us)]
+        if stays or lane.entries:
+            yield LaneLog(*place, tuple(stays), lane.entries)
 
 
-def read_tally(
-    connection: Connection, remembered: Remembered[Counts], site: str, kind: str, since_us: int, until_us: int
-) -> Counts:
-    """How many events of a kind that hold have begun at a site in a stretch."""
-
-    def more(known: Counts | None, where: ColumnElement[bool]) -> Counts:
-        return _counted(connection, known or {}, and_(where, _HOLDS, *of_names(site, None, kind)))
-
-    return remembered.of(connection, (site, kind, since_us, until_us), more)
+def _meets(stay: Stay, since_us: int, until_us: int) -> bool:
+    return stay.from_us < until_us and (stay.until_us is None or stay.until_us > since_us)
 
 
-def _counted(connection: Connection, known: Counts, where: ColumnElement[bool]) -> Counts:
-    """What is known with the events for which this holds."""
-    names = events.c.kind + _BETWEEN + func.coalesce(events.c.sector, "") + _BETWEEN + events.c.label
-    columns = (events.c.camera, events.c.origin)  # few, and `names` as one: most of the time goes into grouping
-    query = select(*columns, names.label("names"), func.count()).where(where).group_by(*columns, "names")
-    rows = connection.execute(query).all()
-    shared = _origins(connection) if rows else {}
-    named = {row.number: row.camera for row in connection.execute(select(cameras.c.number, cameras.c.camera))}
-    counts = dict(known)
-    for number, origin, of_old, count in rows:
-        place, target = _of(shared[origin]) if of_old is None else of_old.split(_BETWEEN)[1:]
-        key = (named[number], place, target)
-        counts[key] = counts.get(key, 0) + count
-    return counts
+def _read(connection: Connection, named: Mapping[int, str], where: ColumnElement[bool]) -> dict[_Place, _Read]:
+    """The presences and visits of which events tell, by place. Events of earlier versions are decoded.
 
-
-def _of(origin: Origin) -> tuple[str, str]:
-    place = origin.sector or origin.line or f"{origin.from_sector} > {origin.to_sector}"
-    return place, origin.label or ""
-
-
-def _origins(connection: Connection, *kinds: str) -> dict[int, Origin]:
-    """What events of these kinds (none: of all) have in common, by number."""
-    query = select(origins.c.number, origins.c.body)
-    rows = connection.execute(query.where(origins.c.kind.in_(kinds)) if kinds else query)
-    return {row.number: decode_origin(row.body) for row in rows}
-
-
-def _presences(connection: Connection, named: Mapping[int, str], where: ColumnElement[bool]) -> dict[_Place, _Read]:
-    """The presences of which events tell, by place. Events of earlier versions are decoded."""
-    shared = _origins(connection, *_KINDS)
-    own = (events.c.camera, events.c.origin, events.c.started_at_us, events.c.body, events.c.kind)
+    The database puts the events of a lane into one row: a row for each would take twice as long.
+    """
+    query = select(origins.c.number, origins.c.body).where(origins.c.kind.in_(_KINDS))
+    shared = {row.number: decode_origin(row.body) for row in connection.execute(query)}
+    ends = [number for number, origin in shared.items() if origin.kind == _ENDED]
     of_kind = or_(events.c.kind.in_(_KINDS), (events.c.origin + 0).in_(list(shared)))
-    mine = (where, (events.c.camera + 0).in_(list(named)), _HOLDS)
+    mine = (where, _HOLDS, of_kind, (events.c.camera + 0).in_(list(named)))
+    starts = func.aggregate_strings(cast(events.c.started_at_us, Text), ",")
+    digits = func.hex(events.c.body) if connection.dialect.name == "sqlite" else func.encode(events.c.body, "hex")
+    bodies = func.aggregate_strings(case(((events.c.origin + 0).in_(ends), digits)), ",")
+    lane = (events.c.camera, events.c.origin)
     found: dict[_Place, _Read] = {}
-    lanes: dict[tuple[int, int], _Read] = {}
-    ends = {number for number, origin in shared.items() if origin.kind == _ENDED}
     has_old = False
-    for camera, number, started_us, body, kind in connection.execute(select(*own).where(*mine, of_kind)).all():
+    for camera, number, kind, begun, ended in connection.execute(
+        select(*lane, func.max(events.c.kind), starts, bodies).where(*mine).group_by(*lane)
+    ).all():
         if kind is not None:
             has_old = True
             continue
-        lane = lanes.get((camera, number))
-        if lane is None:
-            origin = shared[number]
-            place = (named[camera], origin.sector or "", origin.label or "")
-            lane = lanes[camera, number] = found.setdefault(place, _Read(set(), {}))
-        if number not in ends:
-            lane.began.add(started_us)
-        elif started_us not in lane.ended:
-            end_us = ended_us(body, started_us)
-            lane.ended[started_us] = started_us if end_us is None else end_us
+        origin = shared[number]
+        read = found.setdefault((named[camera], origin.sector or "", origin.label or ""), _Read(set(), {}, []))
+        _add(read, origin.kind, [int(at_us) for at_us in begun.split(",")], ended)
     if has_old:
         _add_old(found, connection, and_(*mine, events.c.kind.in_(_KINDS)))
     return found
 
 
+def _add(read: _Read, kind: str | None, starts: list[int], bodies: str) -> None:
+    """Add what events of one kind began at some instants; `bodies` are those of ends, as hexadecimal digits."""
+    if kind == _STARTED:
+        read.began.update(starts)
+    elif kind == _ENTERED:
+        read.entries.extend(starts)
+    else:
+        lasts_us = lasts_in(map(bytes.fromhex, bodies.split(",")))
+        ends = [(begin_us, begin_us + (last_us or 0)) for begin_us, last_us in zip(starts, lasts_us, strict=True)]
+        read.ended.update(dict(reversed(ends)) | read.ended)
+
+
 def _add_old(found: dict[_Place, _Read], connection: Connection, where: ColumnElement[bool]) -> None:
     for row in read_rows(connection, select(*BARE_COLUMNS).where(where)):
         event = logged(row).event
-        lane = found.setdefault((event.camera, event.sector or "", event.label), _Read(set(), {}))
+        lane = found.setdefault((event.camera, event.sector or "", event.label), _Read(set(), {}, []))
         begin_us = microseconds(event.started_at)
         if event.kind == _ENDED:
             lane.ended.setdefault(begin_us, microseconds(event.at))
+        elif event.kind == _ENTERED:
+            lane.entries.append(begin_us)
         else:
             lane.began.add(begin_us)

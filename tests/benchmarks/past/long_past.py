@@ -20,26 +20,28 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from policies.fold import REMEMBERED, State, decode_state, encode_state
 from policies.site.site_policy import SitePolicy, parse_site_policy
 from server.domain.pictures.kept_frames import Picture
 from server.domain.records import Entry
 from server.store import Store, open_store
-from server.store.bursts.packing import Loose, Packed, pack, split_id, unpack
+from server.store.bursts.packing import Loose, Packed, joined_id, pack, split_id, unpack
 from server.store.bursts.records import read_camera
+from server.store.compact import pack_state
 from server.store.engine import writing
-from server.store.schema import burst_records, camera_states, contexts
+from server.store.schema import burst_records, camera_states, checkpoints, contexts
 from tests.benchmarks.past.replay import BURST, START_US
 from tests.benchmarks.past.storage import BURST_S, QUIET, SITES, WALK, entry_of, run_turn, uuid7
 
 HOUR_BURSTS = 360
+HALF_HOUR_BURSTS = HOUR_BURSTS // 2
 WALK_BURSTS = 2
 QUIET_BURSTS = 7
 
@@ -87,7 +89,7 @@ def _walk(
 
 
 def _rest(store: Store, policy: SitePolicy, text: str, camera: str, numbers: range, chance: random.Random) -> None:
-    """Quiet bursts, as records like that of one of them, and the state after them."""
+    """Quiet bursts, as records like that of one of them, with the state at the end of each half hour and after them."""
     entry = entry_of(policy, text, camera, numbers[-1], QUIET, chance)
     seen, record = entry.observations, unpack(_record(entry))
     mine = (camera_states.c.site == "pets", camera_states.c.camera == camera)
@@ -97,20 +99,34 @@ def _rest(store: Store, policy: SitePolicy, text: str, camera: str, numbers: ran
         (before,) = connection.execute(select(camera_states.c.state).where(*mine)).scalars()
         assert decode_state(before).is_empty
         context = select(contexts.c.number).where(contexts.c.camera == known.number)
-        shared = {
+        shared: dict[str, Any] = {
             "camera": known.number,
             "context": connection.execute(context).scalar_one(),
             "lasts_us": seen[-1].at_us - seen[0].at_us,
             "is_held": 0,
             "late": 0,
         }
-        connection.execute(insert(burst_records), [shared | _row(record, number, chance) for number in numbers[:-1]])
+        rows = [_row(record, number, chance) for number in numbers[:-1]]
+        connection.execute(insert(burst_records), [shared | row for row in rows])
+        _add_checkpoints(connection, camera, rows[HALF_HOUR_BURSTS::HALF_HOUR_BURSTS], shared["lasts_us"])
         run = {"id_key": split_id(seen[0].burst_id)[0], "first_at_us": seen[0].at_us, "record": _record(entry)}
         connection.execute(insert(burst_records), shared | run)
         hashes = tuple(frame.frame_sha256 for frame in seen[-REMEMBERED:])
         last = seen[-1]
         state = encode_state(State(last.at_us, (last.burst_id, last.index), hashes, last.at_us)).decode()
         connection.execute(update(camera_states).where(*mine).values(last_at_us=last.at_us, state=state))
+
+
+def _add_checkpoints(connection: Connection, camera: str, rows: list[dict[str, Any]], lasts_us: int) -> None:
+    """The states after some quiet bursts. The thinning of checkpoints leaves one of each half hour."""
+    states: list[dict[str, object]] = []
+    for row in rows:
+        packed, at_us = unpack(row["record"]), row["first_at_us"] + lasts_us
+        last = (joined_id(row["id_key"], packed.id_rest), packed.frames - 1)
+        state = State(at_us, last, tuple(packed.frame_sha256[-REMEMBERED:]), at_us)
+        states.append({"site": "pets", "camera": camera, "at_us": at_us, "state": pack_state(encode_state(state))})
+    if states:
+        connection.execute(insert(checkpoints), states)
 
 
 def _record(entry: Entry) -> bytes:
@@ -127,7 +143,7 @@ def _record(entry: Entry) -> bytes:
     return pack(loose, entry.observations)
 
 
-def _row(like: Packed, number: int, chance: random.Random) -> dict[str, object]:
+def _row(like: Packed, number: int, chance: random.Random) -> dict[str, Any]:
     """A burst with other frames at another time; its digest is none."""
     captured_us = START_US + number * BURST_S * 1_000_000
     id_key, id_rest = split_id(uuid7(captured_us // 1000, chance))

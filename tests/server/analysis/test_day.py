@@ -14,8 +14,9 @@ from policies.site.site_policy import SitePolicy
 from server.analysis.day import CameraDay, DaySpan, Lane, SpanState, _spans, camera_day, site_day
 from server.analysis.occupancy import occupancy
 from server.domain.keeping import Gone, Stretch
-from server.domain.watching import Stay, Watching
+from server.domain.watching import LaneLog, Stay, Watching
 from server.store import Store
+from server.store.bursts import scans
 from tests.policies.stories import CHANGE
 from tests.policies.test_scene import home, turned
 from tests.server.late_walker import in_their_order
@@ -109,6 +110,22 @@ def test_a_camera_that_repeats_its_frames_is_unobserved_from_the_last_new_one_on
     assert list(agrees(yard, 0, 760, now_s=760))[-2:] == ["unobserved", "clear"]
 
 
+def test_bursts_that_are_looked_at_together_tell_what_each_alone_tells(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        seen_s = 200 * (13 if number in (14, 15, 16, 27) else number)  # some repeat those of before
+        images = [yard.picture(at_s=seen_s + each) for each in range(3)]
+        yard.pipeline.process(burst(number, images, 200 * number))
+    found = []
+    for together in (1, 8, 100):
+        monkeypatch.setattr(scans, "_AT_ONCE", together)
+        fresh = Store(yard.store._engine, yard.clock)
+        found.append(fresh.past.watching("yard", START_US - S, START_US + 9000 * S))
+    assert found[0] == found[1] == found[2]
+    assert [each.is_silent for each in found[0][0].unseen].count(False) == 1
+
+
 def test_frames_that_no_model_answers_for_are_unobserved(yard: Yard) -> None:
     send(yard, nobody, 40)
     for number in range(42):
@@ -184,8 +201,8 @@ def test_where_events_are_no_longer_kept_nobody_can_say_that_it_was_clear(yard: 
 
 def test_a_camera_that_sent_nothing_yet_has_no_lanes() -> None:
     seen = Watching("yard", "gate", None)
-    stay = Stay("gate", "west", "person", 1, 2)
-    assert camera_day(seen, [stay], None, (0, 10), _no_policy) == CameraDay("gate", (), (), (), None)
+    log = LaneLog("gate", "west", "person", (Stay("gate", "west", "person", 1, 2),), (1,))
+    assert camera_day(seen, [log], None, (0, 10), _no_policy) == CameraDay("gate", (), (), (), None)
 
 
 def test_a_day_to_come_is_empty(yard: Yard) -> None:
@@ -277,3 +294,9 @@ def test_the_heaviest_layer_is_what_each_instant_shows(seed: int) -> None:
         next(span.state for span in spans if span.from_us <= at < span.until_us) for at in range(30, 55)
     ]
     assert lane.within(95, 99).spans == lane.within(30, 30).spans == ()
+
+
+def test_a_part_of_a_lane_has_the_visits_that_began_in_it() -> None:
+    lane = Lane("gate", "west", "person", (DaySpan("clear", 0, 100),), (5, 10, 10, 20))
+    assert lane.within(10, 20).entries == (10, 10)
+    assert lane.within(20, 20).entries == ()

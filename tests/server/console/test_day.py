@@ -122,7 +122,7 @@ def test_a_cell_of_a_bar_shows_the_strongest_state_in_it(seed: int) -> None:
             cells[cell] = max(cells[cell], state, key=strength.index)
         at_us = end_us
     shown = [""] * 960
-    for bar in lane_shown(Lane("gate", "road", "person", tuple(spans)), 0, since_us, has_spans=False).bars:
+    for bar in lane_shown(Lane("gate", "road", "person", tuple(spans)), since_us, has_spans=False).bars:
         for begin, length in re.findall(r"M(\d+) \d+h(\d+)v", bar.path):
             shown[int(begin) : int(begin) + int(length)] = [bar.state] * int(length)
     assert shown == cells

@@ -52,7 +52,7 @@ def reads(yard: Yard) -> Iterator[list[str]]:
     asked: list[str] = []
 
     def note(*given: object) -> None:
-        if str(given[2]).startswith("SELECT events.camera, events.origin, events.started_at_us, events.body"):
+        if str(given[2]).startswith("SELECT events.camera, events.origin, max(events.kind)"):
             asked.append(str(given[2]))
 
     event.listen(yard.store._engine, "before_cursor_execute", note)
@@ -140,5 +140,5 @@ def test_the_stretch_that_was_asked_for_longest_ago_is_forgotten_when_too_many_e
     send(yard, across, 0, 30)
     stays(yard)
     yard.store.stays("yard", START_US - 3600 * S, START_US)
-    assert len(yard.store._presences._known) == 1
+    assert len(yard.store._lanes._known) == 1
     assert stays(yard)
