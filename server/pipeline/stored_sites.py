@@ -14,6 +14,7 @@ from typing import Protocol
 
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.errors import ConfigurationError, DatabaseUnavailable, RetryLater
+from server.domain.fleet import DATABASE, SitesSource
 from server.domain.policy_versions import PolicyVersion
 from server.pipeline.site_files import Edition
 from server.pipeline.site_policies import Standing
@@ -83,6 +84,10 @@ class StoredSites:
     def faults(self) -> dict[str, str]:
         """Why a policy in force cannot be used, by site; empty when every one can be."""
         return {site: read.fault for site, read in sorted(self._all().items()) if read.edition is None}
+
+    def source(self) -> SitesSource:
+        """The database, whose policies are the same for all servers on it."""
+        return SitesSource(DATABASE, "")
 
     def _in_force(self, site: str) -> _Read | None:
         try:
