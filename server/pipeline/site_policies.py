@@ -56,9 +56,10 @@ class Standing:
 class SitePolicies(Protocol):
     """The site policies in force: `Sites` of a folder, or `server.pipeline.stored_sites` of the database.
 
-    `edition` and `policy` raise RetryLater for an unknown site, and ConfigurationError for one whose policy cannot be
-    used. `faults` are those of what cannot be used now; to ask for them also reads what has changed. `source` tells
-    servers that judge by the same policies from others; it asks no database.
+    `edition` and `policy` raise RetryLater for an unknown site. For one whose policy cannot be used they raise
+    ConfigurationError if it is in a file, and RetryLater if it is in the database, where another server can use it.
+    `faults` are those of what cannot be used now; to ask for them also reads what has changed. `source` tells servers
+    that judge by the same policies from others; it asks no database.
     """
 
     def policy(self, site: str) -> SitePolicy: ...

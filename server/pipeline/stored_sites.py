@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
-from server.domain.errors import ConfigurationError, DatabaseUnavailable, RetryLater
+from server import __version__
+from server.domain.errors import DatabaseUnavailable, RetryLater
 from server.domain.fleet import DATABASE, SitesSource
 from server.domain.policy_versions import PolicyVersion
 from server.pipeline.site_files import Edition
@@ -22,6 +23,8 @@ from server.pipeline.site_policies import Standing
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S = 30
+_UPGRADED_S = 60
+"""Another server on the database may take the burst before; else an operator has to act."""
 
 
 class Judging(Protocol):
@@ -63,8 +66,8 @@ class StoredSites:
     def edition(self, site: str) -> Edition:
         """The policy in force for `site`, with its text and the number of its version.
 
-        Raises RetryLater for a site without a policy, and where the database does not answer. Raises ConfigurationError
-        for a policy that this server cannot use.
+        Raises RetryLater for a site without a policy, for a policy that this server cannot use (one of another release
+        can), and where the database does not answer.
         """
         return _usable(site, self._in_force(site))
 
@@ -144,7 +147,7 @@ def _usable(site: str, read: _Read | None) -> Edition:
         todo = "`sectorwatch policy import FILE` puts its policy into the database"
         raise RetryLater(f"unknown site `{site}`: {todo}", retry_after_s=_LOOK_AGAIN_S)
     if read.edition is None:
-        raise ConfigurationError(f"no usable policy for site `{site}`: {read.fault}", begun=False)
+        raise RetryLater(f"this server cannot judge site `{site}`: {read.fault}", retry_after_s=_UPGRADED_S)
     return read.edition
 
 
@@ -152,5 +155,8 @@ def _parsed(version: PolicyVersion) -> _Read:
     try:
         return _Read(version.number, Edition(parse_site_policy(version.text), version.text, version.number))
     except InvalidPolicy as error:
-        todo = "it was put in force by another release: upgrade this server, or put another version in force"
+        todo = (
+            f"another release has put it in force: upgrade this server (it is {__version__}), or put a version in "
+            "force that it can use"
+        )
         return _Read(version.number, None, f"version {version.number} in the database: {error}; {todo}")
