@@ -142,9 +142,8 @@ def writing(engine: Engine, lock: str, wait_s: float | None = None) -> Iterator[
     process take turns. PostgreSQL locks the name until the commit. A transaction waits at most `wait_s` (None:
     BUSY_TIMEOUT_S) for its lock, on SQLite as long for its turn. It raises DatabaseUnavailable, with that it is not
     known, where the answer to the commit is lost. Both kinds of transaction raise RetryLater when the database does not
-    answer, Unprocessable for a value that it cannot store (a number of more than 64 bits; on
-    PostgreSQL a text with a NUL),
-    DatabaseDamaged, and ConfigurationError for a file that is no database or not accessible.
+    answer, Unprocessable for a value that it cannot store (a number of more than 64 bits; on PostgreSQL a text with a
+    NUL), DatabaseDamaged, and ConfigurationError for a file that is no database or not accessible.
     """
     asked_s = time.monotonic()
     patience_s = BUSY_TIMEOUT_S if wait_s is None else wait_s
