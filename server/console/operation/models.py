@@ -87,7 +87,8 @@ class NoticeShown(msgspec.Struct, frozen=True):
 
 class ReplicaShown(msgspec.Struct, frozen=True):
     """A server on the database, and how it stands to the ensemble that all are to serve. `sites` says where the site
-    policies are by which it judges; null: it has not said yet.
+    policies are by which it judges; null: it has not said yet. `upkeep_since`: since when it does the upkeep for all;
+    null: it does not.
     """
 
     name: str
@@ -96,6 +97,8 @@ class ReplicaShown(msgspec.Struct, frozen=True):
     seen_at: datetime
     seen_at_local: str
     sites: str | None
+    upkeep_since: datetime | None
+    upkeep_since_local: str | None
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -205,12 +208,15 @@ def _in_service(context: Context) -> tuple[EnsembleInfo | None, str | None]:
 
 def _replica(replica: Replica, standing: Standing, local: LocalTime) -> ReplicaShown:
     source = replica.judges_by
+    since_us = replica.upkeep_since_us if replica == standing.with_upkeep() else None
     return ReplicaShown(
         replica.name,
         *state_of(replica, standing),
         instant(replica.seen_at_us),
         local.dated(replica.seen_at_us),
         None if source is None else source.shown,
+        None if since_us is None else instant(since_us),
+        None if since_us is None else local.dated(since_us),
     )
 
 

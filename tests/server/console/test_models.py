@@ -209,3 +209,18 @@ def test_each_server_is_shown_with_the_site_policies_by_which_it_judges_and_how_
     shown = app.test_client().get("/ensemble").text
     assert "The servers judge by different site policies" in shown
     assert "sectorwatch doctor" in shown
+
+
+def test_the_server_that_does_the_upkeep_is_shown_and_that_none_does(app: Flask) -> None:
+    fleet = runtime_of(app).store.fleet
+    for name in ("one", "three", "two"):
+        fleet.join(name, "a run")
+    one, three, two = page(app)["replicas"]
+    assert one["upkeep_since"] == one["seen_at"]
+    assert (three["upkeep_since"], two["upkeep_since"]) == (None, None)
+    shown = app.test_client().get("/ensemble").text
+    assert shown.count("<b>for all</b>, since <time") == 1
+    assert "No server does the upkeep" not in shown
+    fleet.leave("one", "a run")
+    assert [each["upkeep_since_local"] for each in page(app)["replicas"]] == [None, None]
+    assert "No server does the upkeep" in app.test_client().get("/ensemble").text
