@@ -17,7 +17,10 @@ BEAT_S = 5.0
 ROLLED_OUT_S = 180.0
 """So long servers may judge by different site policies: a new ConfigMap takes up to two minutes to reach all nodes."""
 
-SAME_SITES = 'give all servers sites = "database", or folders whose policies are the same'
+SAME_SITES = (
+    'give all servers sites = "database", or folders whose policies are the same; another release of Sectorwatch may '
+    "read them differently"
+)
 
 Stage = Literal["asked", "wanted", "refused"]
 
