@@ -21,6 +21,7 @@ from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
 from server import __version__
 from server.app.runtime import Current, Runtime, engine_load, refuse_if_full
+from server.app.same_sites import SameSites
 from server.app.surroundings import local_time, surroundings
 from server.app.upkeep import Upkeep
 from server.camera_status.duplicate_agents import DuplicateAgents
@@ -152,7 +153,9 @@ def _runtime(
             late_within_us=lateness.within_us,
         )
 
-    service = _service(settings, loading, pipeline_of, store, sites, metrics)
+    membership = Membership(store.fleet, settings.replica, settings.models)
+    service = _service(settings, loading, pipeline_of, store, sites, metrics, membership)
+    same_sites = SameSites(sites.source, membership.judges_by, membership.standing)
     upkeep = Upkeep(
         store,
         is_mine=lambda: ensemble is not None or service.does_upkeep,
@@ -172,6 +175,8 @@ def _runtime(
         _count_models(settings, metrics, ensemble.ensemble_info)
     current = Current(service, admission, fixed)
     metrics.watch("site_policies_refused", "Site policies that cannot be used.", lambda: len(sites.faults()))
+    what = "1 while servers on the database judge by different site policies, for three minutes already, else 0."
+    metrics.watch("site_policies_differ", what, lambda: same_sites.differ)
     keeper = FrameKeeper(
         store.frames,
         lambda site, is_older: settings.keep(site).frames.chosen(is_older=is_older),
@@ -186,6 +191,7 @@ def _runtime(
         store=store,
         sites=sites,
         versions=versions_of(settings, store, sites),
+        same_sites=same_sites,
         reports=reports,
         dispatcher=dispatcher,
         keeper=keeper,
@@ -207,12 +213,13 @@ def _service(
     store: Store,
     sites: SitePolicies,
     metrics: Metrics,
+    membership: Membership,
 ) -> Service:
     loads, engine_for, hindrance = _answering(settings, loading, metrics)
     return Service(
         loads,
         engine_for,
-        Membership(store.fleet, settings.replica, settings.models),
+        membership,
         chosen=partial(_chosen, settings),
         usable=partial(_usable, settings),
         counted=metrics.timed,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from server.app.same_sites import SameSites
 from server.app.upkeep import Upkeep
 from server.camera_status.reports import CameraReports
 from server.delivery.care import ChannelCare
@@ -102,6 +103,7 @@ class Runtime:
     store: Store
     sites: SitePolicies
     versions: SiteVersions
+    same_sites: SameSites
     reports: CameraReports
     dispatcher: Dispatcher
     keeper: FrameKeeper
@@ -256,8 +258,13 @@ class Runtime:
             self._stopping.wait(every_s)
 
     def _look_at_sites(self) -> None:
-        """Read what has changed of the site policies, and have the database follow the files, where there are any."""
+        """Read what has changed of the site policies, compare them with those of other servers, and have the database
+        follow the files, where there are any.
+        """
         self.sites.faults()
+        if not self.is_fixed:
+            with suppress(RetryLater):
+                self.same_sites.look()
         self.versions.settle_changed()
 
     def _watch_channels(self) -> None:

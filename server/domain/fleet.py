@@ -14,6 +14,14 @@ from server.domain.times.clock import SECOND_US
 BEAT_S = 5.0
 """How often a replica looks whether it has to say that it lives, and whether its name is still its own."""
 
+ROLLED_OUT_S = 180.0
+"""So long servers may judge by different site policies: a new ConfigMap takes up to two minutes to reach all nodes."""
+
+SAME_SITES = (
+    'give all servers sites = "database", or folders whose policies are the same; another release of Sectorwatch may '
+    "read them differently"
+)
+
 Stage = Literal["asked", "wanted", "refused"]
 
 
@@ -47,12 +55,31 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class SitesSource:
+    """What a server judges by: `place` is DATABASE, or the path of a folder. `digest` is that of all policies in force
+    of the folder; empty for the database, which is the same for all.
+    """
+
+    place: str
+    digest: str
+
+    @property
+    def shown(self) -> str:
+        """What to call it, to people."""
+        return "the database" if self.place == DATABASE else f"the folder {self.place} (digest {self.digest[:8]})"
+
+
+DATABASE = "database"
+
+
+@dataclass(frozen=True, slots=True)
 class Replica:
     """What one server process says of itself. `run` differs for each start of it.
 
     It is gone after `alive_until_us`, unless it has said by then that it lives: nobody waits for it.
     It serves `ensemble` of `generation` (None: nothing yet). `answered` is the newest generation that it has loaded
     and checked, or refused with `fault`. One replica does the upkeep for all, while it lives: since `upkeep_since_us`.
+    It judges by the site policies of `sites_place` with `sites_digest` since `sites_since_us` (None: not said yet).
     """
 
     name: str
@@ -66,6 +93,14 @@ class Replica:
     answered: int | None
     fault: str | None
     upkeep_since_us: int | None = None
+    sites_place: str | None = None
+    sites_digest: str | None = None
+    sites_since_us: int | None = None
+
+    @property
+    def judges_by(self) -> SitesSource | None:
+        """The site policies by which it judges, as far as it has said so."""
+        return None if self.sites_place is None else SitesSource(self.sites_place, self.sites_digest or "")
 
     def is_live(self, now_us: int) -> bool:
         return now_us < self.alive_until_us
@@ -88,6 +123,39 @@ class Standing:
         """The replica that does the upkeep; None: nobody does, until a live one notices."""
         live = (each for each in self.replicas if each.is_live(self.now_us))
         return next((each for each in live if each.upkeep_since_us is not None), None)
+
+
+@dataclass(frozen=True, slots=True)
+class SitesDiffer:
+    """Live servers judge by different site policies: the log depends on which of them gets a burst.
+
+    `what` names the servers, `for_s` is how long none of them has changed what it judges by.
+    """
+
+    what: str
+    for_s: float
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is more than files that are just being rolled out."""
+        return self.for_s >= ROLLED_OUT_S
+
+
+def sites_differ(standing: Standing) -> SitesDiffer | None:
+    """How the site policies of live servers differ; None: they are the same, as far as the servers have said."""
+    by_digest: dict[str, list[Replica]] = {}
+    for replica in standing.replicas:
+        if replica.is_live(standing.now_us) and (source := replica.judges_by) is not None:
+            by_digest.setdefault(source.digest, []).append(replica)
+    if len(by_digest) < 2:
+        return None
+    groups = (f"{', '.join(each.name for each in same)} by {_source(same[0])}" for same in by_digest.values())
+    since_us = max(each.sites_since_us or 0 for same in by_digest.values() for each in same)
+    return SitesDiffer("; ".join(groups), max(0.0, (standing.now_us - since_us) / SECOND_US))
+
+
+def _source(replica: Replica) -> str:
+    return "" if replica.judges_by is None else replica.judges_by.shown
 
 
 ReplicaState = Literal["serves", "starting", "swaps", "not ready", "gone"]

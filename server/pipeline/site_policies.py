@@ -7,6 +7,7 @@ the site's last burst stands in for an unusable file. Of two files for one site,
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sized
@@ -17,6 +18,7 @@ from typing import Literal, Protocol
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.files.text_files import shown
+from server.domain.fleet import SitesSource
 from server.pipeline.site_files import Edition, Fault, Look, look_at, order_of, read_edition
 
 log = logging.getLogger(__name__)
@@ -54,8 +56,10 @@ class Standing:
 class SitePolicies(Protocol):
     """The site policies in force: `Sites` of a folder, or `server.pipeline.stored_sites` of the database.
 
-    `edition` and `policy` raise RetryLater for an unknown site, and ConfigurationError for one whose policy cannot be
-    used. `faults` are those of what cannot be used now; to ask for them also reads what has changed.
+    `edition` and `policy` raise RetryLater for an unknown site. For one whose policy cannot be used they raise
+    ConfigurationError if it is in a file, and RetryLater if it is in the database, where another server can use it.
+    `faults` are those of what cannot be used now; to ask for them also reads what has changed. `source` tells servers
+    that judge by the same policies from others; it asks no database.
     """
 
     def policy(self, site: str) -> SitePolicy: ...
@@ -63,6 +67,7 @@ class SitePolicies(Protocol):
     def standing(self, site: str) -> Standing: ...
     def sites(self) -> tuple[str, ...]: ...
     def faults(self) -> Sized: ...
+    def source(self) -> SitesSource: ...
 
 
 class Sites:
@@ -134,6 +139,14 @@ class Sites:
         with self._lock:
             self._refresh()
             return {file: fault.what for file, fault in self._faults.items()}
+
+    def source(self) -> SitesSource:
+        """The folder, with the digest of all policies in force: the same for folders with the same rules."""
+        with self._lock:
+            self._refresh()
+            editions = {edition.policy.site: edition for edition in self._by_file.values()} | self._recalled
+        digests = "".join(f"{site} {edition.policy.digest}\n" for site, edition in sorted(editions.items()))
+        return SitesSource(str(self._folder.absolute()), hashlib.sha256(digests.encode()).hexdigest())
 
     def passed_over(self) -> dict[Path, str]:
         """The files and folders whose names look like a policy's and that are nobody's, each with the reason."""

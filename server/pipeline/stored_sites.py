@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
-from server.domain.errors import ConfigurationError, DatabaseUnavailable, RetryLater
+from server import __version__
+from server.domain.errors import DatabaseUnavailable, RetryLater
+from server.domain.fleet import DATABASE, SitesSource
 from server.domain.policy_versions import PolicyVersion
 from server.pipeline.site_files import Edition
 from server.pipeline.site_policies import Standing
@@ -21,6 +23,8 @@ from server.pipeline.site_policies import Standing
 log = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S = 30
+_UPGRADED_S = 60
+"""Another server on the database may take the burst before; else an operator has to act."""
 
 
 class Judging(Protocol):
@@ -62,8 +66,8 @@ class StoredSites:
     def edition(self, site: str) -> Edition:
         """The policy in force for `site`, with its text and the number of its version.
 
-        Raises RetryLater for a site without a policy, and where the database does not answer. Raises ConfigurationError
-        for a policy that this server cannot use.
+        Raises RetryLater for a site without a policy, for a policy that this server cannot use (one of another release
+        can), and where the database does not answer.
         """
         return _usable(site, self._in_force(site))
 
@@ -83,6 +87,10 @@ class StoredSites:
     def faults(self) -> dict[str, str]:
         """Why a policy in force cannot be used, by site; empty when every one can be."""
         return {site: read.fault for site, read in sorted(self._all().items()) if read.edition is None}
+
+    def source(self) -> SitesSource:
+        """The database, whose policies are the same for all servers on it."""
+        return SitesSource(DATABASE, "")
 
     def _in_force(self, site: str) -> _Read | None:
         try:
@@ -139,7 +147,7 @@ def _usable(site: str, read: _Read | None) -> Edition:
         todo = "`sectorwatch policy import FILE` puts its policy into the database"
         raise RetryLater(f"unknown site `{site}`: {todo}", retry_after_s=_LOOK_AGAIN_S)
     if read.edition is None:
-        raise ConfigurationError(f"no usable policy for site `{site}`: {read.fault}", begun=False)
+        raise RetryLater(f"this server cannot judge site `{site}`: {read.fault}", retry_after_s=_UPGRADED_S)
     return read.edition
 
 
@@ -147,5 +155,8 @@ def _parsed(version: PolicyVersion) -> _Read:
     try:
         return _Read(version.number, Edition(parse_site_policy(version.text), version.text, version.number))
     except InvalidPolicy as error:
-        todo = "it was put in force by another release: upgrade this server, or put another version in force"
+        todo = (
+            f"another release has put it in force: upgrade this server (it is {__version__}), or put a version in "
+            "force that it can use"
+        )
         return _Read(version.number, None, f"version {version.number} in the database: {error}; {todo}")

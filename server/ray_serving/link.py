@@ -66,12 +66,12 @@ class Link:
         """What the method returns. Raises what it raises, Lost when the process has ended, and TimeoutError."""
         number, future = next(self._numbers), Future[Came]()
         with self._lock:
-            connection, waiting = self._connection, self._waiting
+            connection, sending, waiting = self._connection, self._sending, self._waiting
             if connection is None:
                 raise Lost("this server is not connected to the Ray cluster")
             waiting[number] = future
         try:
-            with self._sending:
+            with sending:
                 connection.send_bytes(messages.encode(Called(number, method, list(given))))
             result = future.result(within_s + _GRACE_S)
         except OSError as error:
@@ -103,13 +103,19 @@ class Link:
                 env=environment,
                 start_new_session=True,
             )
-        connection, waiting = Connection(ours.detach()), dict[int, Future[Came]]()
+        connection, sending, waiting = Connection(ours.detach()), threading.Lock(), dict[int, Future[Came]]()
         with self._lock:
-            self._process, self._connection, self._waiting = process, connection, waiting
-        reading = partial(self._read, process, connection, waiting)
+            self._process, self._connection, self._sending, self._waiting = process, connection, sending, waiting
+        reading = partial(self._read, process, connection, sending, waiting)
         threading.Thread(target=reading, name="sectorwatch-ray-link", daemon=True).start()
 
-    def _read(self, process: subprocess.Popen[bytes], connection: Connection, waiting: dict[int, Future[Came]]) -> None:
+    def _read(
+        self,
+        process: subprocess.Popen[bytes],
+        connection: Connection,
+        sending: threading.Lock,
+        waiting: dict[int, Future[Came]],
+    ) -> None:
         """Give results to those who wait, until the process ends."""
         while True:
             try:
@@ -124,7 +130,8 @@ class Link:
                 self._connection = self._process = None
                 log.warning("the process that is connected to Ray has ended", extra={"code": code})
             left = dict(waiting)
-        connection.close()
+        with sending:  # else a thread in the middle of its message writes to no file, or to the next of this number
+            connection.close()
         for number, future in left.items():
             if not future.done():
                 future.set_result(Came(number, None, "Lost", "the connection to the Ray cluster has ended"))

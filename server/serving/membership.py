@@ -17,7 +17,7 @@ import msgspec
 
 from server import __version__
 from server.domain.errors import Conflict, DatabaseUnavailable, RetryLater, SectorwatchError
-from server.domain.fleet import Generation, Origin, Replica, Standing
+from server.domain.fleet import Generation, Origin, Replica, SitesSource, Standing
 from server.domain.times.clock import SECOND_US
 from server.store.fleet import LEFT, Fleet, is_orphan
 
@@ -54,12 +54,14 @@ class Membership:
         self._run = secrets.token_hex(8)
         self._has_joined = self._was_killed = False
         self._said: Callable[[], None] = lambda: None
+        self._sites: SitesSource | None = None
+        self._said_sites: SitesSource | None = None
         self._upkeep_until_s = 0.0
         self._never = threading.Event()
 
     def join(self) -> None:
         self._was_killed = self._fleet.join(self.name, self._run)
-        self._has_joined = True
+        self._has_joined, self._said_sites = True, None
         self._hold_upkeep()
 
     def leave(self) -> None:
@@ -73,6 +75,10 @@ class Membership:
         """Whether this replica has the lease for the upkeep. While the database does not answer, it runs out."""
         return time.monotonic() < self._upkeep_until_s
 
+    def judges_by(self, source: SitesSource) -> None:
+        """Say with the next `beat` by which site policies this replica judges."""
+        self._sites = source
+
     def beat(self) -> None:
         """Say that this replica lives, and do the upkeep from now on where nobody does."""
         if not self._has_joined:
@@ -80,7 +86,9 @@ class Membership:
         holder = self._fleet.beat(self.name, self._run)
         if holder is None:  # its row was taken for that of a dead one
             self._fleet.join(self.name, self._run)
+            self._said_sites = None
             self._said()
+        self._say_sites()
         is_displaced = holder not in (None, self._run)
         if is_displaced and not self.is_displaced:
             log.error("another server has this one's name: give each its own `instance`", extra={"instance": self.name})
@@ -157,6 +165,12 @@ class Membership:
             *(OnReplica(each.name, "serves" if _has(each, generation) else "behind") for each in others),
             *(OnReplica(each.name, "gone") for each in gone),
         )
+
+    def _say_sites(self) -> None:
+        source = self._sites
+        if source is not None and source != self._said_sites:
+            self._fleet.judges_by(self.name, self._run, source)
+            self._said_sites = source
 
     def _hold_upkeep(self) -> None:
         asked_s, had_it = time.monotonic(), self.has_upkeep

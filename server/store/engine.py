@@ -26,7 +26,7 @@ from server.domain.errors import (
     Unprocessable,
 )
 from server.domain.secrets_in_text import without_secrets
-from server.store.sqlite_files import access_fault, connect_to_read, is_read_only, set_page_layout
+from server.store.sqlite_files import access_fault, connect_to_read, is_read_only, prepare_to_write
 
 BUSY_TIMEOUT_S = 30.0
 """How long a transaction waits for another of its process, and for those of others."""
@@ -140,21 +140,41 @@ def writing(engine: Engine, lock: str, wait_s: float | None = None) -> Iterator[
 
     SQLite has one writer: BEGIN IMMEDIATE locks at the start, so nothing read inside is outdated; the writers of one
     process take turns. PostgreSQL locks the name until the commit. A transaction waits at most `wait_s` (None:
-    BUSY_TIMEOUT_S) for its lock, on SQLite as long for its turn. Both kinds of transaction raise RetryLater when the
-    database does not answer, Unprocessable for a value that it cannot store (a number of more than 64 bits; on
-    PostgreSQL a text with a NUL),
-    DatabaseDamaged, and ConfigurationError for a file that is no database or not accessible.
+    BUSY_TIMEOUT_S) for its lock, on SQLite as long for its turn. It raises DatabaseUnavailable, with that it is not
+    known, where the answer to the commit is lost. Both kinds of transaction raise RetryLater when the database does not
+    answer, Unprocessable for a value that it cannot store (a number of more than 64 bits; on PostgreSQL a text with a
+    NUL), DatabaseDamaged, and ConfigurationError for a file that is no database or not accessible.
     """
     asked_s = time.monotonic()
     patience_s = BUSY_TIMEOUT_S if wait_s is None else wait_s
     with _in_turn(engine, patience_s), _translated_errors(engine), engine.connect() as connection:
         connection = connection.execution_options(**{_WRITES: wait_s})
-        with _named_refusal(engine), connection.begin():
+        with _named_refusal(engine), _begun(connection):
             if connection.dialect.name == "postgresql":
                 connection.execute(_BOUNDS, {"busy": _ms(patience_s), "idle": _ms(IDLE_TIMEOUT_S)})
                 also_lock(connection, lock)
             _waits.waited_s = _waited_s() + time.monotonic() - asked_s
             yield connection
+
+
+@contextmanager
+def _begun(connection: Connection) -> Iterator[None]:
+    """A transaction that is committed at the end. Raises DatabaseUnavailable where nobody knows whether it is."""
+    commits = False
+    try:
+        with connection.begin():
+            yield
+            commits = True
+    except exc.DBAPIError as error:
+        if not (commits and connection.dialect.name == "postgresql" and _is_unanswered(error.orig)):
+            raise
+        what = f"the database has not confirmed this change ({_line(error.orig)})"
+        raise DatabaseUnavailable(f"{what}: it may be made or not, so look before you make it again") from error
+
+
+def _is_unanswered(error: BaseException | None) -> bool:
+    """Whether PostgreSQL did not say what became of a statement: it names a state, but for broken connections (08)."""
+    return (getattr(error, "sqlstate", None) or "08").startswith("08")
 
 
 @contextmanager
@@ -337,18 +357,8 @@ def _connect_sqlite(file: Path, dialect: Any, _record: Any, args: Any, named: An
     if is_read_only(file):
         return connect_to_read(file, BUSY_TIMEOUT_S)
     connection: sqlite3.Connection = dialect.loaded_dbapi.connect(*args, **named)
-    _prepare_sqlite(connection)
+    prepare_to_write(connection)
     return connection
-
-
-def _prepare_sqlite(connection: sqlite3.Connection) -> None:
-    connection.isolation_level = None  # the driver's own BEGIN is late and never IMMEDIATE
-    set_page_layout(connection)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA wal_autocheckpoint = 2000")
-    # FULL: after a 201 the agent discards its copy, so the commit must be on the disk.
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
 
 
 def _begin_sqlite(connection: Connection) -> None:

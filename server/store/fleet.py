@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, select, text, update
 
 from server.domain.errors import Conflict
-from server.domain.fleet import Generation, Origin, Replica, Stage, Standing
+from server.domain.fleet import Generation, Origin, Replica, SitesSource, Stage, Standing
 from server.domain.times.clock import SECOND_US
 from server.store.engine import reading, writing
 from server.store.rows import MODELS_SEPARATOR, Part
@@ -104,6 +104,12 @@ class Fleet(Part):
         said = {"answered": number, "fault": fault, **self._alive()}
         with writing(self._engine, lock=_LOCK) as connection:
             _say(connection, name, run, said)
+
+    def judges_by(self, name: str, run: str, source: SitesSource) -> None:
+        """A replica judges by these site policies from now on."""
+        said = {"sites_place": source.place, "sites_digest": source.digest, "sites_since_us": self._clock()}
+        with writing(self._engine, lock=_LOCK) as connection:
+            _say(connection, name, run, said | self._alive())
 
     def leave(self, name: str, run: str) -> None:
         """A replica stops."""

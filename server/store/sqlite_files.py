@@ -55,6 +55,17 @@ def set_page_layout(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # server.store.retention gives space back
 
 
+def prepare_to_write(connection: sqlite3.Connection) -> None:
+    """Make a new connection one that writes to a write-ahead log, and begins transactions only when it is told to."""
+    connection.isolation_level = None  # the driver's own BEGIN is late and never IMMEDIATE
+    set_page_layout(connection)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA wal_autocheckpoint = 2000")
+    # FULL: after a 201 the agent discards its copy, so the commit must be on the disk.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
 def connect_to_read(file: Path, timeout_s: float) -> sqlite3.Connection:
     """A connection that reads a database in which nothing can be written, all that is committed in its log included.
 

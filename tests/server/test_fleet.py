@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import psutil
 import pytest
 import requests
 
+from server.domain.fleet import sites_differ
 from server.store import open_store
 from tests.server import databases
 from tests.server.ensemble.others import folder_of, network
@@ -78,10 +80,10 @@ def start(
     """Starts a server with a folder and copies of the models of its own; with `is_wrong`, another `second`."""
     monkeypatch.delenv("SECTORWATCH_DATA_DIR")
 
-    def started(name: str, *, waits_for: str = "ensemble ready", is_wrong: bool = False) -> Server:
+    def started(name: str, *, waits_for: str = "ensemble ready", is_wrong: bool = False, site: str = SITE) -> Server:
         folder = tmp_path / name
         (folder / "sites").mkdir(parents=True)
-        (folder / "sites" / "north-yard.toml").write_text(SITE, encoding="utf-8")
+        (folder / "sites" / "north-yard.toml").write_text(site, encoding="utf-8")
         shutil.copytree(shelf / "models", folder / "models")
         if is_wrong:
             shutil.copytree(shelf / "others", folder / "models", dirs_exist_ok=True)
@@ -175,3 +177,19 @@ def test_a_server_that_stops_hands_the_upkeep_over_to_the_other_and_the_command_
     with closing(open_store(database)) as store:
         wait_until(lambda: store.fleet.standing().with_upkeep() is not None, "the other has it")
     assert "upkeep by other since" in other.models("status").stdout
+
+
+def test_servers_whose_folders_hold_other_policies_are_named_until_the_folders_are_the_same(
+    start: Callable[..., Server], database: str
+) -> None:
+    one, other = start("one"), start("other", site=f"{SITE}[presence]\nclear_s = 300\n")
+    with closing(open_store(database)) as store:
+        wait_until(lambda: sites_differ(store.fleet.standing()) is not None, "both have said by which they judge")
+        shown = one.models("status").stdout
+        by = re.compile(rf"one by the folder {one.folder}/sites .*; other by the folder {other.folder}/sites ")
+        assert by.search(shown), shown
+        assert 'give all servers sites = "database"' in shown
+        assert [server.ready()[0] for server in (one, other)] == [200, 200]
+        (other.folder / "sites" / "north-yard.toml").write_text(f"# the same\n{SITE}", encoding="utf-8")
+        wait_until(lambda: sites_differ(store.fleet.standing()) is None, "the folders are the same")
+    assert "differ" not in one.models("status").stdout

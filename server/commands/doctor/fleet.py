@@ -1,4 +1,6 @@
-"""Checks of the servers on the database: each is to serve the same ensemble, and one does the upkeep for all."""
+"""Checks of the servers on the database: each is to serve the same ensemble and to judge by the same site policies,
+and one does the upkeep for all.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from contextlib import closing
 
 from server.commands.doctor.finding import Finding
 from server.commands.options import standing_of
-from server.domain.fleet import Standing, state_of
+from server.domain.fleet import SAME_SITES, Standing, sites_differ, state_of
 from server.settings import ServerSettings
 from server.store import open_store
 
@@ -35,6 +37,7 @@ def replicas(settings: ServerSettings) -> Iterator[Finding]:
             level = "fail" if state == "not ready" else "warn"
             yield Finding(level, "replicas", f"{replica.name}: {state}: {what}", _STEPS[state])
     yield from _upkeep(standing)
+    yield from _site_policies(standing)
 
 
 def _connections(settings: ServerSettings, standing: Standing) -> Iterator[Finding]:
@@ -60,3 +63,15 @@ def _upkeep(standing: Standing) -> Iterator[Finding]:
     elif any(each.is_live(standing.now_us) for each in standing.replicas):
         step = "look again in a minute; then restart the servers, and set their clocks (NTP)"
         yield Finding("warn", "replicas", "no server does the upkeep: nothing is deleted or folded in", step)
+
+
+def _site_policies(standing: Standing) -> Iterator[Finding]:
+    differ = sites_differ(standing)
+    if differ is None:
+        return
+    what = f"servers judge by different site policies: {differ.what}"
+    if differ.lasts:
+        yield Finding("fail", "replicas", what, SAME_SITES)
+    else:
+        hint = "if files are just being copied, look again in three minutes"
+        yield Finding("warn", "replicas", what, f"{hint}; else {SAME_SITES}")

@@ -60,7 +60,9 @@ def _in_folder(settings: ServerSettings, known: Sites, stored: frozenset[str]) -
 
 def _in_database(settings: ServerSettings, known: StoredSites) -> Iterator[Finding]:
     for site, fault in known.faults().items():
-        yield Finding("fail", "sites", f"{site}: {fault}", "put a version in force that this server can use")
+        yield Finding(
+            "fail", "sites", f"{site}: {fault}", "upgrade this server; until then it answers the site's bursts with 503"
+        )
     if in_force := known.sites():
         yield Finding("ok", "sites", f"{', '.join(in_force)} (in the database)")
     else:

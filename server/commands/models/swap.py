@@ -13,7 +13,7 @@ import requests
 
 from server.commands.options import aligned, config_option, current_store, echo_lines, store_options, utc
 from server.domain.errors import ConfigurationError, Conflict
-from server.domain.fleet import MISMATCHED, state_of
+from server.domain.fleet import MISMATCHED, SAME_SITES, sites_differ, state_of
 from server.serving.served import InService
 from server.serving.swap import Comparison, Rollback, Swap
 from server.settings import ServerSettings, load_settings
@@ -94,7 +94,7 @@ def history(settings: ServerSettings, limit: int) -> None:
 @store_options
 def status(settings: ServerSettings) -> None:
     """Show which ensemble all servers on the database are to serve, what each of them serves, and which one deletes
-    what is not to be kept and folds in late bursts, for all.
+    what is not to be kept and folds in late bursts, for all; also whether they judge by different site policies.
 
     Exit code 1 if one that lives does not serve it.
     """
@@ -110,6 +110,9 @@ def status(settings: ServerSettings) -> None:
     echo_lines(aligned([("REPLICA", "STATE", "WHAT"), *states]) if states else ["no server runs on this database"])
     if keeper is not None:
         click.echo(f"upkeep by {keeper.name} since {utc(keeper.upkeep_since_us or 0, 'seconds')}")
+    if (differ := sites_differ(standing)) is not None:
+        click.echo(f"site policies differ, unchanged for {differ.for_s:.0f} s: {differ.what}")
+        click.echo(f"  -> {SAME_SITES}")
     raise SystemExit(1 if any(state in MISMATCHED for _name, state, _what in states) else 0)
 
 

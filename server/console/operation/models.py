@@ -4,7 +4,7 @@ with people. The address `/models` is FlexServe's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -20,7 +20,7 @@ from server.console.context import Context
 from server.console.pages import Pages
 from server.domain.announcements import Notice, Noticed
 from server.domain.errors import ConfigurationError, RetryLater
-from server.domain.fleet import ReplicaState, state_of
+from server.domain.fleet import Replica, ReplicaState, Standing, sites_differ, state_of
 from server.domain.records import LoggedEvent
 from server.domain.times.clock import SECOND_US
 from server.domain.times.local_time import LocalTime, site_time
@@ -86,13 +86,19 @@ class NoticeShown(msgspec.Struct, frozen=True):
 
 
 class ReplicaShown(msgspec.Struct, frozen=True):
-    """A server on the database, and how it stands to the ensemble that all are to serve."""
+    """A server on the database, and how it stands to the ensemble that all are to serve. `sites` says where the site
+    policies are by which it judges; null: it has not said yet. `upkeep_since`: since when it does the upkeep for all;
+    null: it does not.
+    """
 
     name: str
     state: ReplicaState
     what: str
     seen_at: datetime
     seen_at_local: str
+    sites: str | None
+    upkeep_since: datetime | None
+    upkeep_since_local: str | None
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -139,7 +145,8 @@ class Annotated(msgspec.Struct, frozen=True):
 
 
 class ModelsShown(msgspec.Struct, frozen=True):
-    """The models in service. `unavailable` says why there is none.
+    """The models in service. `unavailable` says why there is none. `sites_differ` says how the site policies by which
+    the servers judge differ; null: they do not.
 
     `weeks` are those of a sample: every `every_nth` event that was reported. What nobody reported is not in it.
     """
@@ -150,6 +157,7 @@ class ModelsShown(msgspec.Struct, frozen=True):
     lock: LockState
     golden: GoldenState
     replicas: tuple[ReplicaShown, ...]
+    sites_differ: str | None
     notices: tuple[NoticeShown, ...]
     site: str | None
     sites: tuple[str, ...]
@@ -171,6 +179,8 @@ def add(pages: Pages, context: Context) -> None:
         info, unavailable = _in_service(context)
         local = site_time(context.store) if site is None else context.local_time(site)
         notices = context.store.notices.all(limit=_NOTICES)
+        standing = context.store.fleet.standing()
+        differ = sites_differ(standing)
         weeks, every_nth = _weeks(context, sites, local)
         return ModelsShown(
             ensemble=None if info is None else info.ensemble,
@@ -178,7 +188,8 @@ def add(pages: Pages, context: Context) -> None:
             models=() if info is None else tuple(_card(each, context.card(each.model)) for each in info.models),
             lock=_lock(context.settings.lock, info),
             golden=_golden(context, info, notices, unavailable),
-            replicas=tuple(_replicas(context, local)),
+            replicas=tuple(_replica(each, standing, local) for each in standing.replicas),
+            sites_differ=None if differ is None else differ.what,
             notices=tuple(_notice(each, local) for each in reversed(notices)),
             site=site,
             sites=tuple(each for each in context.sites.sites() if viewer.reads(each)),
@@ -195,12 +206,18 @@ def _in_service(context: Context) -> tuple[EnsembleInfo | None, str | None]:
         return None, error.detail
 
 
-def _replicas(context: Context, local: LocalTime) -> Iterator[ReplicaShown]:
-    standing = context.store.fleet.standing()
-    for replica in standing.replicas:
-        yield ReplicaShown(
-            replica.name, *state_of(replica, standing), instant(replica.seen_at_us), local.dated(replica.seen_at_us)
-        )
+def _replica(replica: Replica, standing: Standing, local: LocalTime) -> ReplicaShown:
+    source = replica.judges_by
+    since_us = replica.upkeep_since_us if replica == standing.with_upkeep() else None
+    return ReplicaShown(
+        replica.name,
+        *state_of(replica, standing),
+        instant(replica.seen_at_us),
+        local.dated(replica.seen_at_us),
+        None if source is None else source.shown,
+        None if since_us is None else instant(since_us),
+        None if since_us is None else local.dated(since_us),
+    )
 
 
 def _card(info: ModelInfo, card: Mapping[str, object]) -> ModelCard:

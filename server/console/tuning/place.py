@@ -51,6 +51,8 @@ def found(context: Context, site: str, camera: str, sector: str, target: str | N
     try:
         edition = context.sites.edition(site)
     except RetryLater as error:
+        if context.sites.standing(site).faults:  # it is there, for a server of another release
+            raise
         raise Unknown(error.detail) from None
     heads = [head for head in context.store.cameras() if head.site == site]
     _check_camera(edition.policy, heads, site, camera)

@@ -43,5 +43,8 @@ replicas = Table(
     Column("answered", BigInteger, comment="The newest generation that it has ready, or has refused; null: none."),
     Column("fault", Text, comment="Why it refused that one; null: it has it ready."),
     Column("upkeep_since_us", BigInteger, comment="Since when it does the upkeep for all (us); null: it does not."),
+    Column("sites_place", Text, comment="Where the site policies are by which it judges: `database`, or a folder."),
+    Column("sites_digest", Key, comment="Digest of the policies of that folder; empty: they are in the database."),
+    Column("sites_since_us", BigInteger, comment="Since when it judges by these (us, its clock)."),
     comment="Server processes on this database. One that stops in order takes its row away.",
 )

@@ -55,7 +55,7 @@ def measure(folder: Path, loss: Loss, cameras: int, image_s: float) -> Outcome:
     running: list[Running] = []
     try:
         with databases.durable_database() as (cluster, url):
-            servers = Servers(folder, url, ["one", "two"], running, image_s)
+            servers = Servers(folder, url, ["one", "two"], running, image_s=image_s)
             load = Load(servers.addresses, an_hour_ago(), cameras, math.inf)
             load.start()
             try:

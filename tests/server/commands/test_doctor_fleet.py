@@ -8,6 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from server.__main__ import command
+from server.domain.fleet import DATABASE, ROLLED_OUT_S, SitesSource
+from server.domain.times.clock import now_us
 from server.store import open_store
 from tests.server import databases
 
@@ -54,3 +56,20 @@ def test_the_server_that_does_the_upkeep_is_named_and_that_none_does(database: s
         assert "ok    replicas   one does the upkeep for all" in found("replicas")
         store.fleet.leave("one", "a run")
         assert "warn  replicas   no server does the upkeep: nothing is deleted or folded in" in found("replicas")
+
+
+def test_servers_that_judge_by_different_site_policies_are_named_at_once_and_a_fault_after_three_minutes(
+    database: str,
+) -> None:
+    by = "servers judge by different site policies: one by the database; two by the folder /srv (digest 22222222)"
+    sources = {"one": SitesSource(DATABASE, ""), "two": SitesSource("/srv", "2" * 64)}
+    for ago_s, level in ((0.0, "warn"), (ROLLED_OUT_S, "fail")):
+        with closing(open_store(database, lambda: now_us() - round(ago_s * 1e6))) as store:  # noqa: B023
+            for name, source in sources.items():
+                store.fleet.join(name, "a run")
+                store.fleet.judges_by(name, "a run", source)
+        with closing(open_store(database)) as store:
+            for name in sources:
+                store.fleet.answers(name, "a run", 1, None)  # it lives
+        assert f"{level}  replicas   {by}" in found("replicas")
+        assert any('give all servers sites = "database", or folders' in line for line in found("replicas"))

@@ -310,8 +310,8 @@ def test_a_database_without_tables_is_told_how_to_get_them(tmp_path: Path) -> No
 def test_db_upgrade_makes_the_tables_and_db_info_counts_what_is_in_them(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/data/new.sqlite"
     result = CliRunner().invoke(db.command, ["upgrade", "--database", url])
-    assert result.stdout == f"{url}: schema 0017 (was none)\n"
-    assert "schema    0017\n" in CliRunner().invoke(db.command, ["info", "--database", url]).stdout
+    assert result.stdout == f"{url}: schema 0018 (was none)\n"
+    assert "schema    0018\n" in CliRunner().invoke(db.command, ["info", "--database", url]).stdout
 
 
 def test_db_backup_makes_a_copy_that_opens(run: Callable[..., Result], url: str, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import event
 from policies.events import Event
 from policies.observation import Prediction
 from server.app import runtime_of
+from server.domain.fleet import DATABASE, SitesSource
 from server.domain.records import Annotation
 from server.store import Store
 from tests.server.console.signed_in import add_user, browser
@@ -192,3 +193,34 @@ def test_the_page_asks_the_database_few_questions(app: Flask) -> None:
     event.remove(runtime_of(app).store._engine, "before_cursor_execute", note)
     questions = [statement for statement in asked if statement.startswith("SELECT")]
     assert len(questions) <= 7, questions
+
+
+def test_each_server_is_shown_with_the_site_policies_by_which_it_judges_and_how_they_differ(app: Flask) -> None:
+    fleet = runtime_of(app).store.fleet
+    for name in ("one", "two"):
+        fleet.join(name, "a run")
+    fleet.judges_by("one", "a run", SitesSource("/etc/sites", "1" * 64))
+    told = page(app)
+    assert [each["sites"] for each in told["replicas"]] == ["the folder /etc/sites (digest 11111111)", None]
+    assert told["sites_differ"] is None
+    assert "judge by different" not in app.test_client().get("/ensemble").text
+    fleet.judges_by("two", "a run", SitesSource(DATABASE, ""))
+    assert page(app)["sites_differ"] == "one by the folder /etc/sites (digest 11111111); two by the database"
+    shown = app.test_client().get("/ensemble").text
+    assert "The servers judge by different site policies" in shown
+    assert "sectorwatch doctor" in shown
+
+
+def test_the_server_that_does_the_upkeep_is_shown_and_that_none_does(app: Flask) -> None:
+    fleet = runtime_of(app).store.fleet
+    for name in ("one", "three", "two"):
+        fleet.join(name, "a run")
+    one, three, two = page(app)["replicas"]
+    assert one["upkeep_since"] == one["seen_at"]
+    assert (three["upkeep_since"], two["upkeep_since"]) == (None, None)
+    shown = app.test_client().get("/ensemble").text
+    assert shown.count("<b>for all</b>, since <time") == 1
+    assert "No server does the upkeep" not in shown
+    fleet.leave("one", "a run")
+    assert [each["upkeep_since_local"] for each in page(app)["replicas"]] == [None, None]
+    assert "No server does the upkeep" in app.test_client().get("/ensemble").text

@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import event
 
 from policies.site.site_policy import parse_site_policy
+from server import __version__
 from server.app import create_app, runtime_of
 from server.pipeline.site_imports import PolicyFile, import_policies
 from server.settings import ServerSettings
@@ -138,6 +139,23 @@ def test_a_burst_and_a_page_of_a_site_without_a_policy_name_the_command(app: Fla
     assert said in sent.json["detail"]
     shown = client.get("/tune/north-yard/gate/view")
     assert (shown.status_code, "sectorwatch policy import FILE" in shown.text) == (404, True)
+
+
+def test_a_policy_of_a_newer_release_is_refused_for_a_while_with_its_version_and_what_to_do(
+    app: Flask, client: FlaskClient
+) -> None:
+    newer = f"from_next_year = 1\n{TEXT}"
+    store = runtime_of(app).store
+    import_policies(store.policy_versions, [PolicyFile(Path("yard.toml"), newer, parse_site_policy(TEXT))], "bob")
+    frames = [jpeg(90)]
+    sent = app.test_client().post("/v1/bursts", data=body(envelope(frames, site="yard"), frames))
+    assert (sent.status_code, sent.headers["Retry-After"]) == (503, "60")
+    assert sent.json["detail"].startswith("this server cannot judge site `yard`: version 2 in the database: line 1: ")
+    assert f"upgrade this server (it is {__version__})" in sent.json["detail"]
+    assert app.test_client().get("/readyz").status_code == 200, "it judges other sites"
+    shown = client.get(TUNE)
+    assert (shown.status_code, "upgrade this server" in shown.text) == (503, True)
+    assert "upgrade this server" in client.get("/now").text
 
 
 def test_a_server_notices_what_others_change_while_nothing_comes(app: Flask) -> None:

@@ -172,11 +172,19 @@ class Servers:
     """Servers on one database, started as `names` in folders beside each other."""
 
     def __init__(
-        self, folder: Path, url: str, names: Sequence[str], running: list[Running], image_s: float = 0.0
+        self,
+        folder: Path,
+        url: str,
+        names: Sequence[str],
+        running: list[Running],
+        *,
+        image_s: float = 0.0,
+        believed_s: float = 20.0,
     ) -> None:
         self.sent = folder / "sent"
         self.processes: dict[str, Running] = {}
-        self._folder, self._url, self._running, self._image_s = folder, url, running, image_s
+        self._folder, self._url, self._running = folder, url, running
+        self._image_s, self._believed_s = str(image_s), str(believed_s)
         for name in names:
             self._start(name, 0)
         self._ports = {name: int(server.line(r"^port (\d+)")[1]) for name, server in self.processes.items()}
@@ -189,7 +197,8 @@ class Servers:
         self._start(name, self._ports[name])
 
     def _start(self, name: str, port: int) -> None:
-        arguments = [str(self._folder / name), self._url, name, str(self.sent), str(self._image_s), str(port)]
+        place = [str(self._folder / name), self._url, name, str(self.sent)]
+        arguments = [*place, self._image_s, str(port), self._believed_s]
         self.processes[name] = Running(["tests.server.loss.server", *arguments])
         self._running.append(self.processes[name])
 

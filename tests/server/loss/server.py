@@ -1,9 +1,10 @@
 """One of several servers on one PostgreSQL, in a process of its own, whose channel writes to a file that all share.
 
-    python -m tests.server.loss.server FOLDER DATABASE_URL NAME FILE IMAGE_S PORT
+    python -m tests.server.loss.server FOLDER DATABASE_URL NAME FILE IMAGE_S PORT BELIEVED_S
 
 Listens on PORT (0: any), prints `port N`, then what a server logs. Its ensemble takes IMAGE_S for an image. A lease on
-a channel lasts LEASE_S.
+a channel lasts LEASE_S. It is believed to live for BELIEVED_S after a sign of life; it gives that, and does what it
+repeats, as much more often as this is less than usual.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ import msgspec
 from flask import Flask
 
 from policies.observation import Prediction
-from server.app import create_app
+from server.app import create_app, runtime
 from server.delivery import sender
 from server.domain.announcements import Announcement, Outgoing
 from server.engine.stages import Answer
 from server.hosting.gunicorn_app import host
 from server.serving.loading import Loaded
 from server.settings import ServerSettings
+from server.store import fleet
 from tests.server.ray_serving.bright import Bright
 from tests.server.web_client import SITE
 
@@ -80,8 +82,15 @@ class SharedFile:
             os.close(handle)
 
 
-def main(folder: Path, url: str, name: str, file: Path, image_s: float, port: int) -> None:
+def hasten(share: float) -> None:
+    """Shorten the life that a server is believed to have, and how often it gives signs of life and does its upkeep."""
+    fleet._BELIEVED_US, fleet._SAYS_US = round(share * fleet._BELIEVED_US), round(share * fleet._SAYS_US)
+    runtime.BEAT_S, runtime._REPEAT_S = share * runtime.BEAT_S, share * runtime._REPEAT_S
+
+
+def main(folder: Path, url: str, name: str, file: Path, image_s: float, port: int, believed_s: float) -> None:
     sender._LEASE_US = round(LEASE_S * 1_000_000)
+    hasten(believed_s * 1e6 / fleet._BELIEVED_US)
     (folder / "sites").mkdir(parents=True, exist_ok=True)
     (folder / "sites" / "north-yard.toml").write_text(SITE, encoding="utf-8")
 
@@ -107,5 +116,5 @@ def main(folder: Path, url: str, name: str, file: Path, image_s: float, port: in
 
 
 if __name__ == "__main__":
-    of_server, of_url, of_name, of_file, of_image, of_port = sys.argv[1:]
-    main(Path(of_server), of_url, of_name, Path(of_file), float(of_image), int(of_port))
+    of_server, of_url, of_name, of_file, of_image, of_port, of_life = sys.argv[1:]
+    main(Path(of_server), of_url, of_name, Path(of_file), float(of_image), int(of_port), float(of_life))

@@ -388,3 +388,19 @@ def test_a_site_whose_file_was_taken_away_is_not_judged_by_its_last_policy(tmp_p
     sites = Sites(tmp_path, {"yard": 'site = "yard"'}.get)
     with pytest.raises(RetryLater, match="unknown site"):
         sites.policy("yard")
+
+
+def test_folders_whose_rules_are_the_same_are_the_same_source_whatever_their_files_are_called(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name, f"{name}.toml", f'# the file of {name}\nsite = "yard"')
+    one, other = Sites(tmp_path / "one"), Sites(tmp_path / "other")
+    assert (one.source().place, other.source().place) == (str(tmp_path / "one"), str(tmp_path / "other"))
+    assert one.source().digest == other.source().digest
+    write(tmp_path / "one", "one.toml", 'site = "yard"\ntargets = ["animal"]')
+    assert one.source().digest != other.source().digest
+    write(tmp_path / "other", "one.toml", 'site = "yard"\ntargets = ["animal"]')
+    (tmp_path / "other" / "other.toml").unlink()
+    assert one.source().digest == other.source().digest
+    write(tmp_path / "other", "dock.toml", 'site = "dock"')
+    assert one.source().digest != other.source().digest

@@ -14,7 +14,7 @@ import pytest
 from policies.site.site_policy import parse_site_policy
 from server.commands.options import local_of
 from server.domain.burst import Burst
-from server.domain.errors import ConfigurationError, DatabaseUnavailable, RetryLater
+from server.domain.errors import DatabaseUnavailable, RetryLater
 from server.domain.policy_versions import PolicyVersion
 from server.domain.records import Entry
 from server.pipeline.chosen_sites import sites_of, texts_of
@@ -222,7 +222,7 @@ def test_a_policy_that_this_release_cannot_use_judges_nothing_and_says_so(caplog
     sites = StoredSites(kept)
     assert sites.standing("yard") == Standing(parse_site_policy(YARD), None, "file", (), 1)
     kept.texts[2] = 'site = "yard"\nfrom_next_year = 1\n'
-    with pytest.raises(ConfigurationError, match=r"for site `yard`: version 2 in the database: line 2: from_next_year"):
+    with pytest.raises(RetryLater, match=r"judge site `yard`: version 2 in the database: line 2: from_next_year"):
         sites.edition("yard")
     assert sites.standing("yard").in_force == "none"
     assert "upgrade this server" in sites.faults()["yard"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from server.domain.errors import Conflict
-from server.domain.fleet import Generation, Origin
+from server.domain.fleet import DATABASE, ROLLED_OUT_S, Generation, Origin, SitesSource, sites_differ
 from server.store import Store
 from tests.stand_ins import ManualClock
 
@@ -249,3 +249,55 @@ def test_on_sqlite_the_upkeep_costs_no_write(two: Store, clock: ManualClock, tmp
         assert two.fleet.hold_upkeep("left", "left 1") > 0
         assert two.fleet.hold_upkeep("right", "right 1") == 0
     assert written() == before
+
+
+FOLDER, ANOTHER, STORED = SitesSource("/etc/sites", "1" * 64), SitesSource("/srv", "2" * 64), SitesSource(DATABASE, "")
+
+
+def judge(store: Store, **by: SitesSource) -> None:
+    for name, source in by.items():
+        store.fleet.judges_by(name, f"{name} 1", source)
+
+
+def differ(store: Store) -> str | None:
+    found = sites_differ(store.fleet.standing())
+    return found and found.what
+
+
+def test_servers_that_judge_by_other_folders_or_the_database_are_named_with_what_they_judge_by(two: Store) -> None:
+    judge(two, left=FOLDER, right=ANOTHER)
+    assert differ(two) == "left by the folder /etc/sites (digest 11111111); right by the folder /srv (digest 22222222)"
+    judge(two, left=STORED)
+    assert differ(two) == "left by the database; right by the folder /srv (digest 22222222)"
+    two.fleet.join("third", "third 1")
+    judge(two, third=STORED)
+    assert differ(two) == "left, third by the database; right by the folder /srv (digest 22222222)"
+
+
+def test_folders_with_the_same_policies_and_servers_that_have_not_said_yet_do_not_differ(two: Store) -> None:
+    judge(two, left=FOLDER)
+    assert differ(two) is None
+    judge(two, right=SitesSource("/elsewhere", FOLDER.digest))
+    assert differ(two) is None
+
+
+def test_a_server_that_is_gone_does_not_differ(two: Store, clock: ManualClock) -> None:
+    judge(two, left=FOLDER, right=ANOTHER)
+    clock.now_us += believed_us(two)
+    two.fleet.beat("left", "left 1")
+    assert differ(two) is None
+
+
+def test_policies_that_differ_are_no_rollout_once_none_has_changed_for_three_minutes(
+    two: Store, clock: ManualClock
+) -> None:
+    judge(two, left=FOLDER, right=ANOTHER)
+    lasting = []
+    for _ in range(2):
+        found = sites_differ(two.fleet.standing())
+        assert found is not None
+        lasting.append((found.for_s, found.lasts))
+        clock.now_us += round(ROLLED_OUT_S * 1e6)
+        for name in ("left", "right"):
+            two.fleet.beat(name, f"{name} 1")
+    assert lasting == [(0.0, False), (ROLLED_OUT_S, True)]
