@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
+from policies.site.site_policy import InvalidPolicy, SitePolicy
 from server.domain.errors import ConfigurationError, DatabaseUnavailable, RetryLater
 from server.domain.policy_versions import PolicyVersion
-from server.pipeline.site_files import Edition
+from server.pipeline.site_files import Edition, read_text_of_site
 from server.pipeline.site_policies import Standing
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def _usable(site: str, read: _Read | None) -> Edition:
 
 def _parsed(version: PolicyVersion) -> _Read:
     try:
-        return _Read(version.number, Edition(parse_site_policy(version.text), version.text, version.number))
+        return _Read(version.number, read_text_of_site(version.text, version.number))
     except InvalidPolicy as error:
         todo = "it was put in force by another release: upgrade this server, or put another version in force"
         return _Read(version.number, None, f"version {version.number} in the database: {error}; {todo}")

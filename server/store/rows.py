@@ -29,6 +29,7 @@ from sqlalchemy.exc import IntegrityError
 
 from policies.fold import State, decode_state, encode_state
 from policies.observation import EnsembleInfo
+from policies.site.equal_parts import with_equal_parts_shared
 from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.announcements import Notice, Noticed
 from server.domain.errors import Unknown
@@ -190,7 +191,7 @@ class Versions:
             ).one_or_none()
             if row is None:
                 raise Unknown(f"no policy {digest[:12]} is stored")
-            self._policies[digest] = _read_policy(digest, row.body, row.text)
+            self._policies[digest] = with_equal_parts_shared(_read_policy(digest, row.body, row.text))
         return self._policies[digest]
 
 
