@@ -153,7 +153,8 @@ def newest_numbers(connection: Connection, after: int) -> dict[Name, int]:
 
 
 def _sums(marked: _Marked) -> list[ColumnElement[int]]:
-    return [func.count(), *(cast(func.sum(cast(column, BigInteger) % _MODULUS), BigInteger) for column in marked.summed)]
+    wide = (cast(column, BigInteger) % _MODULUS for column in marked.summed)
+    return [func.count(), *(cast(func.sum(each), BigInteger) for each in wide)]
 
 
 def _joined(found: list[dict[_Key, tuple[int, ...]]]) -> dict[_Key, Mark]:

@@ -1,4 +1,4 @@
-"""The reports of all cameras are made again only of those that did something, and are what a look at each would give."""
+"""Reports of all cameras are made again of those that did something, and are what a look at each would give."""
 
 from __future__ import annotations
 
