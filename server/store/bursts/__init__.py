@@ -44,7 +44,7 @@ from server.store.bursts.leaps import SAMPLE_US
 from server.store.bursts.looks import Looks
 from server.store.bursts.marked import late_bursts, marked, waiting_cameras
 from server.store.bursts.neighbours import read_neighbours
-from server.store.bursts.old_form import Times, has_old_frames, meeting
+from server.store.bursts.old_form import Times, has_old_bursts, has_old_frames, meeting
 from server.store.bursts.packing import Loose, seal_of
 from server.store.bursts.records import (
     AT_ONCE,
@@ -85,6 +85,7 @@ __all__ = [
     "delete_numbered",
     "find_bursts",
     "fold_start",
+    "has_old_bursts",
     "has_old_frames",
     "held_numbers",
     "is_newer_before",

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from sqlalchemy import Engine
 
-from server.domain.errors import RetryLater, SectorwatchError
+from server.domain.errors import DatabaseDamaged, RetryLater, SectorwatchError
 from server.domain.keeping import Erasure, Gone, Keep, Space, Swept
 from server.domain.times.clock import SECOND_US, Clock
 from server.store.engine import busy_s, leave_to_others, reading, writing
@@ -19,7 +19,7 @@ from server.store.retention.events import annotated, delete_older_events, has_ol
 from server.store.retention.frame_limits import FrameSweep
 from server.store.retention.frames import Frames
 from server.store.retention.gone import read_all_gone, read_erasures, read_gone
-from server.store.retention.limits import NOTHING, Border, Name, border, borders_by_size, clocks
+from server.store.retention.limits import NOTHING, Border, Name, border, borders_by_size, clocks, with_older
 from server.store.retention.slices import Region, move_border, remove, slices
 from server.store.rows import Part, Versions
 from server.store.schema import keeping
@@ -72,7 +72,11 @@ class Retention(Part):
         for site, names in groupby(at_us, key=lambda name: name[0]):
             with _alone(site):
                 keep = keep_of(site)
-                for name, until in self._borders(site, keep, {name: at_us[name] for name in names}):
+                borders = self._borders(site, keep, {name: at_us[name] for name in names})
+                older = self._with_older(borders)
+                for name, until in borders.items():
+                    if name not in older:
+                        continue
                     with _alone(*name):
                         done += self._sweep_camera(name, keep, until, pace)
         done += self._sweep_frames(keep_of, at_us, pace)
@@ -213,13 +217,21 @@ class Retention(Part):
         space.forget_log(self._engine)
         log.info("erased", extra={"erasure": asked.number, "site": asked.site, "camera": asked.camera})
 
-    def _borders(self, site: str, keep: Keep, at_us: Mapping[Name, int]) -> list[tuple[Name, Border]]:
+    def _borders(self, site: str, keep: Keep, at_us: Mapping[Name, int]) -> dict[Name, Border]:
         """From where on each camera of a site is kept."""
         by_size: dict[Name, Border] = {}
         if keep.max_bytes:
             with reading(self._engine) as connection:
                 by_size = borders_by_size(connection, site, keep.max_bytes, at_us)
-        return [(name, border(keep, at_us[name], by_size.get(name, NOTHING))) for name in at_us]
+        return {name: border(keep, at_us[name], by_size.get(name, NOTHING)) for name in at_us}
+
+    def _with_older(self, borders: Mapping[Name, Border]) -> Container[Name]:
+        """Those of these cameras that may have something to be deleted."""
+        try:
+            with reading(self._engine) as connection:
+                return with_older(connection, borders)
+        except DatabaseDamaged:  # of one camera: each is looked at by itself
+            return borders
 
     def _sweep_camera(self, name: Name, keep: Keep, until: Border, pace: _Pace) -> Swept:
         site, camera = name
