@@ -8,8 +8,7 @@ from sqlalchemy import and_, insert, select, update
 
 from server.domain.records import CameraActivity, StoredHeartbeat
 from server.domain.times.clock import SECOND_US
-from server.store.activity_changes import Changes
-from server.store.bursts import Which, is_of, last_set_aside, newest_spans, read_heads, waiting_cameras
+from server.store.bursts import Changes, Which, is_of, last_set_aside, newest_spans, read_heads, waiting_cameras
 from server.store.care.derived import mending
 from server.store.engine import reading, writing
 from server.store.rows import Part

@@ -15,6 +15,7 @@ from server.store.bursts.burst_log import (
     read_known,
     unreadable_numbers,
 )
+from server.store.bursts.changes import Changes
 from server.store.bursts.conversion import convert, convert_held
 from server.store.bursts.deletion import (
     Doomed,
@@ -69,6 +70,7 @@ __all__ = [
     "SAMPLE_US",
     "SET_ASIDE",
     "Camera",
+    "Changes",
     "Doomed",
     "Looks",
     "Loose",

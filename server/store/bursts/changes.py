@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Engine, FromClause, cast, func, select
 
-from server.store.bursts import AT_ONCE, IS_HELD, last_number
+from server.store.bursts.deletion import last_number
+from server.store.bursts.records import AT_ONCE, IS_HELD
 from server.store.engine import IDLE_TIMEOUT_S, reading
 from server.store.schema import burst_records, camera_states, cameras, heartbeats, keeping, removals
 
