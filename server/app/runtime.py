@@ -157,6 +157,7 @@ class Runtime:
         self._stopping.set()
         self.replays.close()
         self.dispatcher.wake()
+        self.keeper.wake()
         for thread in self._threads:
             thread.join(_STOP_S)
         for name in self.dispatcher.running:

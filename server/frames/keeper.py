@@ -91,7 +91,7 @@ class FrameKeeper:
         """Keep what comes, until `stopping`; then what waits is kept, as far as that goes at once."""
         while not stopping.is_set():
             with self._changed:
-                if not self._queue:
+                if not self._queue and not stopping.is_set():
                     self._changed.wait(_IDLE_S)
             self.drain(stopping.wait)
         self.drain(lambda _seconds: True)
@@ -100,6 +100,11 @@ class FrameKeeper:
             self._queue.clear()
         if left:
             self._lose(left, "stopped", "the server stops")
+
+    def wake(self) -> None:
+        """Have `run` look at once whether it is to stop."""
+        with self._changed:
+            self._changed.notify()
 
     def drain(self, wait: Callable[[float], object] = lambda _seconds: True) -> None:
         """Keep all that waits now. `wait` is called between tries while the database is busy; True ends the tries."""

@@ -129,13 +129,13 @@ class Service:
             fault = self._golden.fault(loaded)
             generation = self._membership.establish(names, served.digest, is_approved=fault is None)
             engine.start(on_stuck)
+            self.engine = engine  # before the server is ready, so that whoever finds it ready finds this
             if generation.ensemble == served.digest:
                 self._fault = fault
                 how = f"loaded at start in {time.monotonic() - began:.1f} s{self._change_since_restart(served)}"
                 self._put(served, how, generation)
             else:
                 self._refuse(generation, differs(served.digest, generation))
-            self.engine = engine  # with an engine, other threads may swap and stop
             self._on_stuck = on_stuck
 
     def swap(self, swap: Swap) -> InService:

@@ -29,6 +29,7 @@ from server.web.json_http import json_response
 log = logging.getLogger(__name__)
 
 _TIMEOUT_S = 10.0
+_STOPS_WITHIN_S = 0.1
 _MOST_CONNECTIONS = 32
 """Each has a thread of its own; of more, the oldest is ended."""
 
@@ -99,7 +100,9 @@ class AdminPort:
         except OSError as error:
             raise RetryLater(f"cannot listen on {host} port {port} ({self._name}): {error.strerror}") from None
         self._server.set_app(self._app.wsgi_app)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="sectorwatch-admin", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(_STOPS_WITHIN_S,), name="sectorwatch-admin", daemon=True
+        )
         self._thread.start()
         chosen = int(self._server.server_address[1])
         log.info("%s open", self._name, extra={"host": host, "port": chosen})

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 import unicodedata
+from collections.abc import Callable
+from typing import TypeVar
 
 from argon2 import PasswordHasher
-from argon2.exceptions import HashingError, InvalidHashError, VerificationError, VerifyMismatchError
+from argon2.exceptions import HashingError, InvalidHashError, VerificationError
+from argon2.low_level import error_to_str
 
 from server.domain.errors import RetryLater
 
@@ -16,14 +20,14 @@ _hasher = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 _one_at_a_time = threading.Lock()
 _nobody: list[str] = []
 
+_NO_MEMORY = error_to_str(-22)  # the library's ARGON2_MEMORY_ALLOCATION_ERROR
+_PAUSES_S = (0.1, 0.4, 1.0)
+_Result = TypeVar("_Result")
+
 
 def hash_of(password: str) -> str:
     """The hash of a password, with its salt and parameters. Raises RetryLater without the memory for it."""
-    with _one_at_a_time:
-        try:
-            return _hasher.hash(_normal(password))
-        except HashingError as error:
-            raise _no_memory(error) from None
+    return _with_memory(lambda: _hasher.hash(_normal(password)))
 
 
 def is_right(hash: str | None, password: str) -> bool:
@@ -32,15 +36,10 @@ def is_right(hash: str | None, password: str) -> bool:
     Raises RetryLater without the memory for it: a right password is never called wrong.
     """
     known = hash if hash is not None else _hash_of_nobody()
-    with _one_at_a_time:
-        try:
-            _hasher.verify(known, _normal(password))
-        except (VerifyMismatchError, InvalidHashError):
-            return False
-        except VerificationError as error:
-            if "emory" in str(error):
-                raise _no_memory(error) from None
-            return False  # a hash that is damaged
+    try:
+        _with_memory(lambda: _hasher.verify(known, _normal(password)))
+    except (VerificationError, InvalidHashError):
+        return False
     return hash is not None
 
 
@@ -55,8 +54,17 @@ def _hash_of_nobody() -> str:
     return _nobody[0]
 
 
-def _no_memory(error: Exception) -> RetryLater:
-    return RetryLater(f"the server cannot check a password now ({error}): try again in a minute", retry_after_s=60)
+def _with_memory(work: Callable[[], _Result]) -> _Result:
+    """What the work returns, which is tried again while it has no memory. Raises what else it raises."""
+    for pause_s in _PAUSES_S:
+        try:
+            with _one_at_a_time:
+                return work()
+        except (HashingError, VerificationError) as error:
+            if str(error) != _NO_MEMORY:
+                raise
+            time.sleep(pause_s)
+    raise RetryLater("the server has no memory to check a password now: try again in a minute", retry_after_s=60)
 
 
 def _normal(password: str) -> bytes:

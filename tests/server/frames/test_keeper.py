@@ -13,6 +13,7 @@ from server.domain.errors import DatabaseDamaged, DatabaseUnavailable
 from server.domain.keeping import KeepFrames
 from server.domain.pictures.kept_frames import Kept, Picture
 from server.frames import FrameKeeper
+from server.frames import keeper as keeper_module
 from tests.server.scenes import burst
 
 
@@ -173,3 +174,14 @@ def test_a_keeper_that_stops_keeps_what_waits() -> None:
     stopping.set()
     keeps.run(stopping)
     assert len(shelves.kept) == 2
+
+
+def test_an_idle_keeper_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper_module, "_IDLE_S", 3600.0)
+    keeps, stopping = keeper(Shelves(), Counted()), threading.Event()
+    thread = threading.Thread(target=keeps.run, args=(stopping,), daemon=True)
+    thread.start()
+    stopping.set()
+    keeps.wake()
+    thread.join(60)
+    assert not thread.is_alive()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from server.app import runtime as runtime_module
 from server.app.runtime import Runtime
 from server.domain.errors import ConfigurationError, Conflict
 from server.serving import membership, service
@@ -22,6 +23,13 @@ from server.store import Store
 from tests.server.swaps import PATIENCE_S, Doing, Shelf, batch, noticed, serving
 
 Start = Callable[..., tuple[Flask, Runtime]]
+
+
+@pytest.fixture(autouse=True)
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers look what the others ask for more often, so that no test waits for that."""
+    monkeypatch.setattr(runtime_module, "LOOK_S", 0.05)
+    monkeypatch.setattr(membership, "_POLL_S", 0.02)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -77,6 +78,28 @@ class Asking:
         frames = [jpeg(number % 250), jpeg(self._client), jpeg(7)]
         sent = envelope(frames, burst_id=f"burst-{self._client}-{number:05d}", camera=f"gate{self._client}")
         return self._app.test_client().post("/v1/bursts", data=body(sent, frames))
+
+
+def test_whoever_finds_a_server_ready_finds_its_engine(loading: tuple[Runtime, threading.Event]) -> None:
+    runtime, go = loading
+    found: list[bool] = []
+
+    class Reader(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.getMessage() == "ensemble ready":
+                found.append(runtime.service.engine is not None)
+
+    log, reader = logging.getLogger("server.serving.service"), Reader()
+    log.addHandler(reader)
+    level = log.level
+    log.setLevel(logging.INFO)
+    try:
+        go.set()
+        joined(runtime, "sectorwatch-loading")
+    finally:
+        log.setLevel(level)
+        log.removeHandler(reader)
+    assert found == [True]
 
 
 def test_after_a_swap_the_new_models_answer_under_their_own_name(served: tuple[Flask, Runtime]) -> None:

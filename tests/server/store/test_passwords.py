@@ -30,5 +30,5 @@ def test_without_memory_a_right_password_is_not_called_wrong() -> None:
     ran = subprocess.run(
         [sys.executable, "-c", _WITHOUT_MEMORY, known], capture_output=True, text=True, check=True, timeout=60
     )
-    detail = "the server cannot check a password now (Memory allocation error): try again in a minute"
+    detail = "the server has no memory to check a password now: try again in a minute"
     assert ran.stdout.splitlines() == [f"60 {detail}"] * 2
