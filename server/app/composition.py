@@ -133,7 +133,7 @@ def _runtime(
     sites = sites_of(settings, store)
     lateness = read_lateness(settings.late_within)
     thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
-    reports = CameraReports(store.heartbeats.activities, store.policy, clock, thresholds, DuplicateAgents())
+    reports = CameraReports(store.heartbeats, store.policy, clock, thresholds, DuplicateAgents())
     around = surroundings(settings, store, sites, clock, reports)
     if channels is None:
         log_channel = LogChannel(settings.log_style, sys.stdout)

@@ -142,7 +142,7 @@ class Runtime:
         self._run("release", lambda: self._repeat(self._release_held, "held bursts not released", _REPEAT_S))
         self._run("refold", lambda: self._repeat(self._refold, "late bursts not folded in", _REFOLD_S))
         self._run("convert", self._convert)
-        self._run("retention", lambda: self._repeat(self._retain, "retention failed", _SWEEP_S))
+        self._run("retention", self._retain)
         self._run("frames", self._keep_frames)
         self._run("frame-limits", lambda: self._repeat(self._sweep_frames, "pictures not swept", _FRAMES_S))
         self._run("disk", lambda: self._repeat(self.store.retention.try_disk, "disk not tried", _REPEAT_S))
@@ -294,11 +294,20 @@ class Runtime:
             self._stopping.wait(_REPEAT_S)
 
     def _retain(self) -> None:
-        try:
-            self.upkeep.retain(self._stopping)
-            self._watch_space(self.store.retention.space())
-        except RetryLater as error:
-            log.warning("retention waits", extra={"cause": error.detail})
+        """At intervals: sweep. A server that is given the upkeep meanwhile does not wait for the next interval."""
+        while not self._stopping.is_set():
+            is_done = False
+            try:
+                is_done = self.upkeep.retain(self._stopping)
+                self._watch_space(self.store.retention.space())
+            except RetryLater as error:
+                log.warning("retention waits", extra={"cause": error.detail})
+            except Exception as error:  # noqa: BLE001  the next time may find it mended
+                _log_failure("retention failed", error)
+            again_s = time.monotonic() + _SWEEP_S
+            while time.monotonic() < again_s and (is_done or not self.upkeep.is_mine()):
+                if self._stopping.wait(_REPEAT_S):
+                    return
 
     def _keep_frames(self) -> None:
         """Keep pictures of accepted bursts. It says once of each site that is older than pictures that it has none."""

@@ -42,7 +42,7 @@ def surroundings(
 def surroundings_alone(settings: ServerSettings, store: Store, clock: Clock = now_us) -> Surroundings:
     """Those of a process that serves nothing, such as a command."""
     thresholds = StatusThresholds(settings.late_after_s, settings.silent_after_s)
-    reports = CameraReports(store.heartbeats.activities, store.policy, clock, thresholds, DuplicateAgents())
+    reports = CameraReports(store.heartbeats, store.policy, clock, thresholds, DuplicateAgents())
     return surroundings(settings, store, sites_of(settings, store), clock, reports)
 
 

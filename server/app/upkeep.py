@@ -58,14 +58,15 @@ class Upkeep:
             self._store.convert(self._is_over(stopping), stopping.wait)
         return self.is_mine()
 
-    def retain(self, stopping: threading.Event) -> None:
-        """Delete what is not to be kept: of cameras, then of users, audit and letters."""
+    def retain(self, stopping: threading.Event) -> bool:
+        """Delete what is not to be kept: of cameras, then of users, audit and letters. Whether it was this server's."""
         if not self.is_mine():
-            return
+            return False
         self._store.retention.sweep(self._keep_of, self._is_over(stopping), stopping.wait)
         self._store.users.sweep()
         self._store.audit.sweep(self._keep_days)
         self._store.letters.sweep(self._keep_days)
+        return True
 
     def sweep_frames(self, stopping: threading.Event) -> None:
         """Delete the pictures that are not to be kept; now and then, those that nothing names."""

@@ -58,8 +58,11 @@ class DuplicateAgents:
             self._runs[camera] = _Runs(run, alive, since_us, until_us if is_back else before.until_us)
             return is_first
 
-    def since_us(self, site: str, camera: str, now_us: int) -> int | None:
-        """Since when a camera is known to have two agents; None when it is not."""
+    def known(self, now_us: int) -> dict[_Camera, int]:
+        """The cameras that are known to have two agents, each since when (us)."""
         with self._lock:
-            runs = self._runs.get((site, camera))
-        return None if runs is None or now_us >= runs.until_us else runs.since_us
+            return {
+                camera: runs.since_us
+                for camera, runs in self._runs.items()
+                if runs.since_us is not None and now_us < runs.until_us
+            }

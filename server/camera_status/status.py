@@ -9,7 +9,7 @@ The agent's heartbeat says when the next burst is due. Without one, the usual di
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -30,6 +30,7 @@ _UNSEEN = frozenset({"blind", "paused", "finished", "stopped"})
 _USUAL_US = 60 * SECOND_US
 """Between bursts, while a camera has sent only one."""
 _MISSED_HEARTBEATS = 2
+_FOREVER_US = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,47 @@ def condition_of(
     overdue_s = None if due is None else (now_us - _server_us(due, activity, heartbeat)) / SECOND_US
     facts = _Facts(activity, heartbeat, now_us, thresholds, due, overdue_s)
     return next(condition(facts) for applies, condition in _TABLE if applies(facts))
+
+
+def holds_until_us(
+    activity: CameraActivity,
+    heartbeat: Heartbeat | None,
+    policy: CameraPolicy | None,
+    state: State | None,
+    now_us: int,
+    thresholds: StatusThresholds,
+) -> int:
+    """The last instant until which `condition_of` and `sectors_of` answer what they answer at `now_us`, while nothing
+    comes; before `now_us` where that is not known.
+    """
+    borders = [*_borders(activity, heartbeat, thresholds), *_blind_borders(policy, state)]
+    return min((border for border in borders if border >= now_us - 1), default=_FOREVER_US) - 1
+
+
+def _borders(activity: CameraActivity, heartbeat: Heartbeat | None, thresholds: StatusThresholds) -> Iterator[int]:
+    """The instants (us) with which a condition and its cause compare the present."""
+    late_us, silent_us = int(thresholds.late_s * SECOND_US), int(thresholds.silent_s * SECOND_US)
+    due_us = _due_us(activity.recent, heartbeat)
+    if due_us is not None:
+        due_us = _server_us(instant(due_us), activity, heartbeat)
+        yield from (due_us + late_us, due_us + silent_us)
+    for span in activity.recent:
+        yield span.received_at_us + _USUAL_US
+    if heartbeat is None or activity.heartbeat is None:
+        return
+    if heartbeat.next_burst_by is not None:
+        yield _server_us(heartbeat.next_burst_by, activity, heartbeat) + late_us
+    missed_us = int(_MISSED_HEARTBEATS * heartbeat.agent.every_s * SECOND_US)
+    for heard_us in (activity.heartbeat.received_at_us, *(span.received_at_us for span in activity.recent)):
+        yield heard_us + missed_us
+
+
+def _blind_borders(policy: CameraPolicy | None, state: State | None) -> Iterator[int]:
+    """The instants (us) from which on sectors are unobserved, or unobserved for another cause."""
+    if policy is None or state is None:
+        return
+    for blind_us in {int(sector.rules.presence.blind_s * SECOND_US) for sector in policy.sectors}:
+        yield from (at_us + blind_us for at_us in (state.seen_us, state.last_at_us) if at_us is not None)
 
 
 def sectors_of(

@@ -205,6 +205,8 @@ class Metrics:
     def _begin_events(self, cameras: Sequence[tuple[tuple[str, str], WatchedCamera]]) -> None:
         """Let the series of the events that sectors may have begin with 0, as those in `FROM_THE_START` do."""
         for names, camera in cameras:
+            if len(self._begun) >= MAX_SECTORS:
+                return
             for each in camera.sectors:
                 sector = (*names, each.sector, each.target)
                 if sector in self._begun or len(self._begun) >= MAX_SECTORS:

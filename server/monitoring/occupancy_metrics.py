@@ -7,6 +7,7 @@ Each server over one database gives the same states, so a query takes their maxi
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -52,6 +53,7 @@ class OccupancyMetrics:
         self._prefix = prefix
         self._lock = threading.Lock()
         self._sectors: set[_Sector] = set()
+        self._labelled: set[_Camera] = set()
         self._cameras: set[_Camera] = set()
         self._counts: dict[_Sector, dict[Occupancy, int]] = {}
         self._unobserved_s: dict[_Camera, float] = {}
@@ -60,13 +62,20 @@ class OccupancyMetrics:
         """The cameras now, each with the labels it counts under, `elapsed_s` after the last call."""
         with self._lock:
             counts: dict[_Sector, dict[Occupancy, int]] = {}
+            others: Counter[Occupancy] = Counter()
             unobserved: dict[_Camera, bool] = {}
             for names, camera in cameras:
                 unobserved[names] = unobserved.get(names, False) or is_unobserved(camera)
+                if names not in self._labelled and len(self._sectors) >= MAX_SECTORS:
+                    others.update([sector.state for sector in camera.sectors])
+                    continue
                 for sector in camera.sectors:
                     labels = self._labels((*names, sector.sector, sector.target))
                     count = counts.setdefault(labels, dict.fromkeys(Occupancy, 0))
                     count[sector.state] += 1
+            if others:
+                among = counts.setdefault((_OTHER, _OTHER, _OTHER, _OTHER), dict.fromkeys(Occupancy, 0))
+                counts[_OTHER, _OTHER, _OTHER, _OTHER] = {state: among[state] + others[state] for state in Occupancy}
             self._counts, self._cameras = counts, set(unobserved)
             for names, is_blind in unobserved.items():
                 self._add(names, elapsed_s if is_blind else 0.0)
@@ -102,6 +111,7 @@ class OccupancyMetrics:
         if sector not in self._sectors and len(self._sectors) >= MAX_SECTORS:
             return _OTHER, _OTHER, _OTHER, _OTHER
         self._sectors.add(sector)
+        self._labelled.add(sector[:2])
         return sector
 
     def _add(self, names: _Camera, seconds: float) -> None:

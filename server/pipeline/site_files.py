@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from policies.site.equal_parts import with_equal_parts_shared
 from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.files.text_files import SETTINGS_BYTES, UnreadableText, read_text
 
@@ -55,7 +56,7 @@ def look_at(folder: Path) -> Look:
     for file in sorted(folder.iterdir()):
         if SUFFIX not in file.name.lower():
             continue
-        status = _status(file)
+        status = status_of(file)
         if why := of_nobody(file.name) or _not_a_file(status):
             passed_over[file] = why
         else:
@@ -70,9 +71,14 @@ def read_edition(file: Path) -> Edition | Fault:
     except UnreadableText as error:
         return Fault(str(error))
     try:
-        return Edition(parse_site_policy(text), text)
+        return read_text_of_site(text)
     except InvalidPolicy as error:
         return Fault(str(error), _site_in(text))
+
+
+def read_text_of_site(text: str, version: int | None = None) -> Edition:
+    """The edition that a text is. Raises InvalidPolicy."""
+    return Edition(with_equal_parts_shared(parse_site_policy(text)), text, version)
 
 
 def order_of(file: Path) -> tuple[int, str]:
@@ -97,7 +103,7 @@ def _not_a_file(status: tuple[int, ...]) -> str | None:
     return "it is not a file" if status[0] and not stat.S_ISREG(status[0]) else None
 
 
-def _status(file: Path) -> tuple[int, ...]:
+def status_of(file: Path) -> tuple[int, ...]:
     """Kind and rights, size, and the times of the last change of content and rights (ns); for a dangling link and the
     like only the number of the error."""
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping, Set, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -19,7 +19,16 @@ from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_poli
 from server.domain.errors import ConfigurationError, RetryLater, SectorwatchError
 from server.domain.files.text_files import shown
 from server.domain.fleet import SitesSource
-from server.pipeline.site_files import Edition, Fault, Look, look_at, order_of, read_edition
+from server.pipeline.site_files import (
+    Edition,
+    Fault,
+    Look,
+    look_at,
+    order_of,
+    read_edition,
+    read_text_of_site,
+    status_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +92,7 @@ class Sites:
         self._recalled: dict[str, Edition] = {}
         self._lock = threading.Lock()
         self._look: Look | None = None
+        self._statuses: dict[Path, tuple[int, ...]] = {}
         self._by_file: dict[Path, Edition] = {}
         self._file_of: dict[str, Path] = {}
         self._faults: dict[Path, Fault] = {}
@@ -98,6 +108,9 @@ class Sites:
         Raises RetryLater for a site without a file, since an agent may start before its site's file is there. Raises
         ConfigurationError while a file that may describe the site cannot be used.
         """
+        with self._lock:
+            if self._refresh_of(site):
+                return self._by_file[self._file_of[site]]
         edition, faults = self._in_force(site)
         if edition is not None:
             return edition
@@ -125,7 +138,7 @@ class Sites:
     def file(self, site: str) -> Path | None:
         """The file whose policy is in force for `site`; None when there is none."""
         with self._lock:
-            self._refresh()
+            self._refresh_of(site)
             return self._file_of.get(site)
 
     def sites(self) -> tuple[str, ...]:
@@ -177,31 +190,44 @@ class Sites:
         known = self._recalled
         if site not in known and (text := self._last_text(site)) is not None:
             try:
-                edition = Edition(parse_site_policy(text), text)
+                edition = read_text_of_site(text)
             except InvalidPolicy:  # written for another version of the rules
                 return None
             log.warning("site policy recalled", extra={"site": site, "policy": edition.policy.digest})
             known[site] = edition
         return known.get(site)
 
+    def _refresh_of(self, site: str) -> bool:
+        """Read what has changed, as far as it concerns `site`; whether it has a policy in force.
+
+        While the file in force is as it was, no other file changes that: a burst does not look at all of the folder.
+        """
+        file = self._file_of.get(site)
+        if file is None or self._statuses.get(file) != status_of(file):
+            self._refresh()
+        return site in self._file_of
+
     def _refresh(self) -> None:
         try:
             look = look_at(self._folder)
         except OSError as error:
             todo = "it has to be a folder that the server may read, with one TOML file per site"
-            self._look = None
+            self._look, self._statuses = None, {}
             self._put(self._by_file, {self._folder: Fault(f"{error.strerror}: {todo}")}, self._passed_over)
             return
         if look != self._look:
-            self._look = look
-            self._put(*self._read([file for file, _ in look.files]), look.passed_over)
+            before, self._look, self._statuses = self._statuses, look, dict(look.files)
+            same = {file for file, status in look.files if status == before.get(file)}
+            self._put(*self._read([file for file, _ in look.files], same), look.passed_over)
 
-    def _read(self, files: list[Path]) -> tuple[dict[Path, Edition], dict[Path, Fault]]:
-        """The version in force of each file, and the fault of each unusable one."""
+    def _read(self, files: list[Path], same: Set[Path]) -> tuple[dict[Path, Edition], dict[Path, Fault]]:
+        """The version in force of each file, and the fault of each unusable one. Those that are the `same` as before
+        are not read again while they are in force.
+        """
         faults: dict[Path, Fault] = {}
         claims: dict[str, dict[Path, Edition]] = {}
         for file in files:
-            found = read_edition(file)
+            found = self._by_file[file] if self._is_read(file, same) else read_edition(file)
             if isinstance(found, Fault):
                 faults[file] = found
             edition = self._by_file.get(file) if isinstance(found, Fault) else found
@@ -218,6 +244,9 @@ class Sites:
                 if before is not None and before.policy.site not in claims:
                     kept[other] = before
         return kept, dict(sorted(faults.items()))
+
+    def _is_read(self, file: Path, same: Set[Path]) -> bool:
+        return file in same and file in self._by_file and file not in self._faults
 
     def _first(self, site: str, candidates: Mapping[Path, Edition]) -> Path:
         """The file that counts for a site: the one in force, else the one that judged its last burst."""

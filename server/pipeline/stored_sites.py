@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from policies.site.site_policy import InvalidPolicy, SitePolicy, parse_site_policy
+from policies.site.site_policy import InvalidPolicy, SitePolicy
 from server import __version__
 from server.domain.errors import DatabaseUnavailable, RetryLater
 from server.domain.fleet import DATABASE, SitesSource
 from server.domain.policy_versions import PolicyVersion
-from server.pipeline.site_files import Edition
+from server.pipeline.site_files import Edition, read_text_of_site
 from server.pipeline.site_policies import Standing
 
 log = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ def _usable(site: str, read: _Read | None) -> Edition:
 
 def _parsed(version: PolicyVersion) -> _Read:
     try:
-        return _Read(version.number, Edition(parse_site_policy(version.text), version.text, version.number))
+        return _Read(version.number, read_text_of_site(version.text, version.number))
     except InvalidPolicy as error:
         todo = (
             f"another release has put it in force: upgrade this server (it is {__version__}), or put a version in "

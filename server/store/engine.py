@@ -235,10 +235,14 @@ def _is_refusal(error: BaseException | None) -> bool:
     return getattr(error, "sqlstate", None) in _POSTGRESQL_REFUSALS
 
 
-def also_lock(connection: Connection, name: str) -> None:
-    """Within `writing`: exclude others with this name too, until the commit. On SQLite nobody else writes anyway."""
+def also_lock(connection: Connection, name: str, *, is_shared: bool = False) -> None:
+    """Within `writing`: exclude others with this name too, until the commit. On SQLite nobody else writes anyway.
+
+    `is_shared`: exclude only those that do not share it.
+    """
     if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _lock_key(name)})
+        kind = "_shared" if is_shared else ""
+        connection.execute(text(f"SELECT pg_advisory_xact_lock{kind}(:key)"), {"key": _lock_key(name)})
 
 
 @contextmanager

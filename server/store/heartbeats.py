@@ -8,7 +8,7 @@ from sqlalchemy import and_, insert, select, update
 
 from server.domain.records import CameraActivity, StoredHeartbeat
 from server.domain.times.clock import SECOND_US
-from server.store.bursts import last_set_aside, newest_spans, read_heads, waiting_cameras
+from server.store.bursts import Changes, Which, is_of, last_set_aside, newest_spans, read_heads, waiting_cameras
 from server.store.care.derived import mending
 from server.store.engine import reading, writing
 from server.store.rows import Part
@@ -52,19 +52,31 @@ class Heartbeats(Part):
         row = self._row(select(*_COLUMNS).where(*mine))
         return None if row is None else StoredHeartbeat(*row)
 
-    def activities(self, site: str | None = None) -> list[CameraActivity]:
-        """The activity of every camera (of a site) that ever sent a burst or a heartbeat, by site and camera."""
-        return mending(self._engine, self._versions, partial(self._activities, site))
+    def activities(self, which: Which = None) -> list[CameraActivity]:
+        """The activity of each of these cameras that ever sent a burst or a heartbeat, by site and camera."""
+        return mending(self._engine, self._versions, partial(self._activities, which))
 
-    def _activities(self, site: str | None) -> list[CameraActivity]:
+    def changes(self) -> Changes:
+        """Tells which cameras `activities` is to be asked of again."""
+        return Changes(self._engine)
+
+    def _activities(self, which: Which) -> list[CameraActivity]:
         with reading(self._engine) as connection:
-            newest = {(row.site, row.camera): StoredHeartbeat(*row) for row in connection.execute(select(*_COLUMNS))}
-            seen = {(head.site, head.camera): head for head in read_heads(connection, self._versions, site)}
-            ahead = set(waiting_cameras(connection, burst_records.c.late == 0))
-            names = sorted(name for name in {*newest, *seen, *ahead} if site in (None, name[0]))
-            recent = newest_spans(connection, names, self._clock() + _AHEAD_US, _RECENT)
-            aside = last_set_aside(connection)
+            mine = select(*_COLUMNS).where(is_of(which, heartbeats.c.site, heartbeats.c.camera))
+            newest = {(row.site, row.camera): StoredHeartbeat(*row) for row in connection.execute(mine)}
+            seen = {(head.site, head.camera): head for head in read_heads(connection, self._versions, which)}
+            waiting = waiting_cameras(connection, burst_records.c.late == 0)
+            ahead = {name for name in waiting if _is_one(name, which)}
+            names = sorted({*newest, *seen, *ahead})
+            recent = newest_spans(connection, names, which, self._clock() + _AHEAD_US, _RECENT)
+            aside = last_set_aside(connection, which)
             return [
                 CameraActivity(*name, newest.get(name), recent[name], seen.get(name), name in ahead, aside.get(name))
                 for name in names
             ]
+
+
+def _is_one(name: tuple[str, str], which: Which) -> bool:
+    if which is None:
+        return True
+    return name[0] == which if isinstance(which, str) else name in which

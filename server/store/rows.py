@@ -29,6 +29,7 @@ from sqlalchemy.exc import IntegrityError
 
 from policies.fold import State, decode_state, encode_state
 from policies.observation import EnsembleInfo
+from policies.site.equal_parts import with_equal_parts_shared
 from policies.site.site_policy import RULES_VERSION, InvalidPolicy, SitePolicy, parse_site_policy
 from server.domain.announcements import Notice, Noticed
 from server.domain.errors import Unknown
@@ -43,8 +44,12 @@ log = logging.getLogger(__name__)
 MODELS_SEPARATOR = ","
 """Between names of models; no model's name contains it."""
 
+_MOST_HEADS = 2048
+"""Heads that are remembered: some 3 kB each."""
 _DIGITS = 32
 _HEX = re.compile(r"[0-9a-f]{0,32}")
+
+_Follows = tuple[CameraHead, int, int, int]
 
 _ensemble_info = msgspec.json.Decoder(EnsembleInfo)
 _policy = msgspec.json.Decoder(SitePolicy)
@@ -158,13 +163,20 @@ def state_at_end(stored: object, until_us: int) -> bytes:
 class Versions:
     """Ensembles and policies by digest, each read once: what a digest names never changes.
 
-    `heads`: for each site and camera the newest head that was made, and what it was made of.
+    `heads`: for some sites and cameras the newest head that was made, and what it was made of.
     """
 
     def __init__(self) -> None:
-        self.heads: dict[tuple[str, str], tuple[tuple[CameraHead, int, int, int], CameraHead]] = {}
+        self.heads: dict[tuple[str, str], tuple[_Follows, CameraHead]] = {}
         self._ensemble_infos: dict[str, EnsembleInfo] = {}
         self._policies: dict[str, SitePolicy] = {}
+
+    def remember_head(self, name: tuple[str, str], follows: _Follows, head: CameraHead) -> None:
+        """Keep the newest head that was made of a camera, and of _MOST_HEADS cameras at most."""
+        self.heads[name] = follows, head
+        if len(self.heads) > _MOST_HEADS:
+            with suppress(KeyError, RuntimeError):  # another thread may do so at the same time
+                del self.heads[next(iter(self.heads))]
 
     def ensemble_info(self, connection: Connection, ensemble: str) -> EnsembleInfo:
         """The ensemble of a digest. Raises Unknown."""
@@ -190,7 +202,7 @@ class Versions:
             ).one_or_none()
             if row is None:
                 raise Unknown(f"no policy {digest[:12]} is stored")
-            self._policies[digest] = _read_policy(digest, row.body, row.text)
+            self._policies[digest] = with_equal_parts_shared(_read_policy(digest, row.body, row.text))
         return self._policies[digest]
 
 

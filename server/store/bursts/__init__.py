@@ -15,6 +15,7 @@ from server.store.bursts.burst_log import (
     read_known,
     unreadable_numbers,
 )
+from server.store.bursts.changes import Changes
 from server.store.bursts.conversion import convert, convert_held
 from server.store.bursts.deletion import (
     Doomed,
@@ -44,7 +45,7 @@ from server.store.bursts.leaps import SAMPLE_US
 from server.store.bursts.looks import Looks
 from server.store.bursts.marked import late_bursts, marked, waiting_cameras
 from server.store.bursts.neighbours import read_neighbours
-from server.store.bursts.old_form import Times, has_old_frames, meeting
+from server.store.bursts.old_form import Times, has_old_bursts, has_old_frames, meeting
 from server.store.bursts.packing import Loose, seal_of
 from server.store.bursts.records import (
     AT_ONCE,
@@ -52,7 +53,9 @@ from server.store.bursts.records import (
     LATE,
     SET_ASIDE,
     Camera,
+    Which,
     count_record_frames,
+    is_of,
     names_in,
     read_camera,
     read_record,
@@ -67,11 +70,13 @@ __all__ = [
     "SAMPLE_US",
     "SET_ASIDE",
     "Camera",
+    "Changes",
     "Doomed",
     "Looks",
     "Loose",
     "Shared",
     "Times",
+    "Which",
     "burst_times",
     "convert",
     "convert_held",
@@ -82,9 +87,11 @@ __all__ = [
     "delete_numbered",
     "find_bursts",
     "fold_start",
+    "has_old_bursts",
     "has_old_frames",
     "held_numbers",
     "is_newer_before",
+    "is_of",
     "is_worth_writing",
     "keep_burst",
     "last_number",

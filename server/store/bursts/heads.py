@@ -23,7 +23,7 @@ from server.domain.records import BurstFacts, CameraHead, Checkpoint, Folded
 from server.domain.times.clock import SECOND_US
 from server.store.bursts.behind import Behind, frames_behind
 from server.store.bursts.burst_log import find_bursts, longest_us, read_frames
-from server.store.bursts.records import Camera, read_camera, record_end_us
+from server.store.bursts.records import Camera, Which, is_of, read_camera, record_end_us
 from server.store.compact import pack_state
 from server.store.rows import Versions, empty_state, read_checkpoint, readable_state, stored_text
 from server.store.schema import burst_records, camera_states, cameras, checkpoints
@@ -97,7 +97,7 @@ def _of_later(what: ColumnElement[Any]) -> ScalarSelect[Any]:
     return later.correlate(camera_states, cameras).scalar_subquery()
 
 
-def _heads(connection: Connection, site: str | None) -> Select[Any]:
+def _heads(connection: Connection, which: Which) -> Select[Any]:
     """Each stored state with the bursts after it: how many, the number of the last that was accepted, and when they
     end. Of each camera by itself: PostgreSQL would join the states with all bursts there are.
     """
@@ -109,17 +109,17 @@ def _heads(connection: Connection, site: str | None) -> Select[Any]:
         .join(cameras, _ITS_CAMERA, isouter=True)
         .order_by(head.site, head.camera)
     )
-    return query if site is None else query.where(head.site == site)
+    return query.where(is_of(which, head.site, head.camera))
 
 
-def read_heads(connection: Connection, versions: Versions, site: str | None = None) -> list[CameraHead]:
-    """The heads of all cameras (of a site), by site and camera. Frames after a stored state are folded again when
+def read_heads(connection: Connection, versions: Versions, which: Which = None) -> list[CameraHead]:
+    """The heads of these cameras, by site and camera. Frames after a stored state are folded again when
     others follow. A state that cannot be read is folded here, and not stored.
     """
     heads: dict[tuple[str, str], CameraHead] = {}
     behind: dict[tuple[str, str], tuple[CameraHead, int, int, int]] = {}
     readable: list[CameraHead] = []
-    for *row, bursts, number, last_us in connection.execute(_heads(connection, site)).all():
+    for *row, bursts, number, last_us in connection.execute(_heads(connection, which)).all():
         stored = CameraHead(*row)
         name, follows = (stored.site, stored.camera), (stored, bursts, number, last_us)
         state = readable_state(stored.state, stored.last_at_us)
@@ -137,7 +137,7 @@ def read_heads(connection: Connection, versions: Versions, site: str | None = No
     for name, follows in behind.items():
         head = _folded(connection, versions, heads[name], read[name]) if name in read else None
         heads[name] = head or _head(connection, versions, follows[0])
-        versions.heads[name] = follows, heads[name]
+        versions.remember_head(name, follows, heads[name])
     return list(heads.values())
 
 

@@ -89,6 +89,11 @@ def has_any_old_frames(connection: Connection) -> bool:
     return connection.execute(select(observations.c.frame).limit(1)).first() is not None
 
 
+def has_old_bursts(connection: Connection) -> bool:
+    """Whether bursts of an earlier version are not converted."""
+    return connection.execute(select(bursts.c.burst_id).limit(1)).first() is not None
+
+
 def read_old_burst_frames(connection: Connection, versions: Versions, burst_id: str) -> Iterator[Recorded]:
     """The frames of a burst in order; none for an unknown burst."""
     return _frames(connection, versions, observations.c.burst_id == burst_id)

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Row, literal_column, select, true, tuple_
 from sqlalchemy.exc import NoResultFound
 
 from policies.observation import EnsembleInfo, Observation
@@ -32,6 +32,9 @@ record_end_us = burst_records.c.first_at_us + burst_records.c.lasts_us
 
 AT_ONCE = 500
 """Numbers in one statement."""
+
+Which = str | Sequence[tuple[str, str]] | None
+"""Cameras: those of a site, or these (site, camera), a few hundred at most; None: all."""
 PAGE = 200
 """Records that are read at once."""
 
@@ -63,6 +66,13 @@ _CONTEXTS = select(
 
 _DAMAGE = (msgspec.MsgspecError, zlib.error, ValueError, LookupError, TypeError, OverflowError, NoResultFound)
 """What the values of a damaged record raise, or a reference to a row that is lost."""
+
+
+def is_of(which: Which, site: ColumnElement[str], camera: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a row with these columns is of one of these cameras."""
+    if which is None:
+        return true()
+    return site == which if isinstance(which, str) else tuple_(site, camera).in_(which)
 
 
 @dataclass(frozen=True, slots=True)

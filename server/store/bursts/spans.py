@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Select, and_, func, select
 from server.domain.records import BurstSpan
 from server.store.bursts.old_form import find_old_bursts
 from server.store.bursts.packing import joined_id, unpack
-from server.store.bursts.records import AT_ONCE, IS_HELD, SET_ASIDE, named_damage
+from server.store.bursts.records import AT_ONCE, IS_HELD, SET_ASIDE, Which, is_of, named_damage
 from server.store.schema import burst_records, bursts, cameras
 
 _Name = tuple[str, str]
@@ -21,14 +21,14 @@ _MOST_REMEMBERED = 2048
 
 
 def newest_spans(
-    connection: Connection, names: Iterable[_Name], until_us: int, most: int
+    connection: Connection, names: Iterable[_Name], which: Which, until_us: int, most: int
 ) -> dict[_Name, tuple[BurstSpan, ...]]:
     """The spans of the newest bursts of cameras (site, camera), at most `most` of each, that are in the fold and begin
-    before `until_us`, newest first. Raises DatabaseDamaged.
+    before `until_us`, newest first. `which`: all cameras that need be looked at for that. Raises DatabaseDamaged.
     """
     found: dict[_Name, list[BurstSpan]] = {name: [] for name in names}
     named: dict[int, _Name] = {}
-    for site, camera, *numbers in connection.execute(_newest_numbers(until_us, most, {name[0] for name in found})):
+    for site, camera, *numbers in connection.execute(_newest_numbers(until_us, most, which)):
         if (site, camera) in found:
             named |= {number: (site, camera) for number in numbers if number is not None}
     wanted = sorted(named)
@@ -42,7 +42,7 @@ def newest_spans(
     return {name: _newest(spans, most) for name, spans in found.items()}
 
 
-def _newest_numbers(until_us: int, most: int, sites: Collection[str]) -> Select[Any]:
+def _newest_numbers(until_us: int, most: int, which: Which) -> Select[Any]:
     """Cameras (site, camera) with the numbers of their newest bursts, one by one.
 
     A join with the bursts from the oldest of these on is a join with all bursts there are, for PostgreSQL.
@@ -55,10 +55,10 @@ def _newest_numbers(until_us: int, most: int, sites: Collection[str]) -> Select[
     newest = select(burst_records.c.number).where(inside).correlate(cameras)
     newest = newest.order_by(burst_records.c.first_at_us.desc(), burst_records.c.number.desc()).limit(1)
     query = select(cameras.c.site, cameras.c.camera, *(newest.offset(nth).scalar_subquery() for nth in range(most)))
-    return query.where(cameras.c.site == next(iter(sites))) if len(sites) == 1 else query
+    return query.where(is_of(which, cameras.c.site, cameras.c.camera))
 
 
-def last_set_aside(connection: Connection) -> dict[_Name, int]:
+def last_set_aside(connection: Connection, which: Which) -> dict[_Name, int]:
     """When the last burst of each camera (site, camera) that was set aside was received (us). Cameras of which none
     ever was are left out. Raises DatabaseDamaged.
     """
@@ -70,7 +70,8 @@ def last_set_aside(connection: Connection) -> dict[_Name, int]:
         .scalar_subquery()
     )
     query = select(cameras.c.site, cameras.c.camera, *(mine.c[name] for name in _SPAN_COLUMNS))
-    rows = connection.execute(query.join_from(cameras, mine, mine.c.number == last)).all()
+    query = query.join_from(cameras, mine, mine.c.number == last).where(is_of(which, cameras.c.site, cameras.c.camera))
+    rows = connection.execute(query).all()
     return {(site, camera): _span(*row).received_at_us for site, camera, *row in rows}
 
 

@@ -88,6 +88,12 @@ class FrameList(Part):
         query = select(cameras.c.site, cameras.c.camera).where(is_kept).order_by(cameras.c.site, cameras.c.camera)
         return [(row.site, row.camera) for row in self._rows(query)]
 
+    def bytes_of_sites(self) -> dict[str, int]:
+        """The bytes of the kept frames of each site that has any."""
+        query = select(cameras.c.site, func.sum(kept_frames.c.bytes).label("size"))
+        query = query.join(cameras, cameras.c.number == kept_frames.c.camera).group_by(cameras.c.site)
+        return {row.site: int(row.size) for row in self._rows(query)}
+
     def totals(self) -> list[FrameTotals]:
         """How many frames of each camera are kept, and their bytes."""
         query = (

@@ -169,11 +169,20 @@ class Frames(FrameList):
         return count
 
     def _note(self, stored: Sequence[Picture], digests: Sequence[bytes]) -> int:
-        with writing(self._engine, lock=LOCK) as connection:
-            rows = [row for name, some in _by_camera(stored).items() for row in self._new_rows(connection, name, some)]
+        """Pictures of different cameras are noted at the same time; nothing is deleted meanwhile."""
+        by_camera = _by_camera(stored)
+        first, *others = sorted("/".join((LOCK, *name)) for name in by_camera)
+        with writing(self._engine, lock=first) as connection:
+            for other in others:
+                also_lock(connection, other)
+            also_lock(connection, LOCK, is_shared=True)
+            rows = [row for name, some in by_camera.items() for row in self._new_rows(connection, name, some)]
             if rows:
                 connection.execute(insert(kept_frames), rows)
-            let_leave(connection, digests)
+            lone = unnamed(connection, digests)
+        if lone:  # another camera's row may name it by now: this is seen alone only
+            with writing(self._engine, lock=LOCK) as connection:
+                let_leave(connection, sorted(lone))
         return len(rows)
 
     def _take_back(self, digests: Sequence[bytes]) -> None:

@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 AT_ONCE = 200
 LOCK = "frames"
+"""Whoever deletes rows or notes pictures has it alone; those that keep pictures share it."""
 
 
 class Shelf(Protocol):

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from server.domain.keeping import DAY_US, Keep
 from server.domain.times.clock import SECOND_US
-from server.store.bursts import newest_instants
+from server.store.bursts import has_old_bursts, newest_instants
 from server.store.schema import burst_records, cameras, events, keeping
 
 Name = tuple[str, str]
@@ -68,6 +68,33 @@ def border(keep: Keep, clock_us: int, by_size: Border = NOTHING) -> Border:
         _later(_by_age(keep.observations_days, clock_us), by_size.bursts_us),
         _later(_by_age(keep.events_days, clock_us), by_size.events_us),
     )
+
+
+def with_older(connection: Connection, borders: Mapping[Name, Border]) -> set[Name]:
+    """Those of these cameras of one site that may have a burst or an event before their border: a statement for all,
+    where a sweep otherwise takes several for each camera. All of them while bursts of an earlier version are stored.
+    """
+    if has_old_bursts(connection):
+        return {*borders}
+    burst = select(burst_records.c.first_at_us).where(
+        burst_records.c.camera == cameras.c.number, burst_records.c.is_held == 0
+    )
+    event = select(events.c.confirmed_at_us).where(events.c.camera == cameras.c.number)
+    oldest = (
+        each.correlate(cameras).order_by(at_us).limit(1).scalar_subquery()
+        for each, at_us in ((burst, burst_records.c.first_at_us), (event, events.c.confirmed_at_us))
+    )
+    query = select(cameras.c.site, cameras.c.camera, *oldest)
+    query = query.where(cameras.c.site.in_({site for site, _ in borders}))
+    found = {(site, camera): firsts for site, camera, *firsts in connection.execute(query)}
+    return {
+        name
+        for name, until in borders.items()
+        if any(
+            first is not None and border_us is not None and first < border_us
+            for first, border_us in zip(found.get(name, ()), until, strict=False)
+        )
+    }
 
 
 def borders_by_size(

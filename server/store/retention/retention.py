@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import groupby
 
 from sqlalchemy import Engine
 
-from server.domain.errors import RetryLater, SectorwatchError
+from server.domain.errors import DatabaseDamaged, RetryLater, SectorwatchError
 from server.domain.keeping import Erasure, Gone, Keep, Space, Swept
-from server.domain.times.clock import Clock
+from server.domain.times.clock import SECOND_US, Clock
 from server.store.engine import busy_s, leave_to_others, reading, writing
 from server.store.retention import erasure, space
 from server.store.retention.events import annotated, delete_older_events, has_older_events
 from server.store.retention.frame_limits import FrameSweep
 from server.store.retention.frames import Frames
 from server.store.retention.gone import read_all_gone, read_erasures, read_gone
-from server.store.retention.limits import NOTHING, Border, Name, border, borders_by_size, clocks
+from server.store.retention.limits import NOTHING, Border, Name, border, borders_by_size, clocks, with_older
 from server.store.retention.slices import Region, move_border, remove, slices
 from server.store.rows import Part, Versions
 from server.store.schema import keeping
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 KeepOf = Callable[[str], Keep]
 """Gives what a site keeps."""
+
+_LOOK_AGAIN_US = 600 * SECOND_US
 
 
 @contextmanager
@@ -48,6 +50,7 @@ class Retention(Part):
         super().__init__(engine, clock, versions)
         self._frames = frames
         self._frame_sweep = FrameSweep(engine, clock, frames)
+        self._looked_us = -_LOOK_AGAIN_US
 
     def sweep(
         self,
@@ -69,7 +72,11 @@ class Retention(Part):
         for site, names in groupby(at_us, key=lambda name: name[0]):
             with _alone(site):
                 keep = keep_of(site)
-                for name, until in self._borders(site, keep, {name: at_us[name] for name in names}):
+                borders = self._borders(site, keep, {name: at_us[name] for name in names})
+                older = self._with_older(borders)
+                for name, until in borders.items():
+                    if name not in older:
+                        continue
                     with _alone(*name):
                         done += self._sweep_camera(name, keep, until, pace)
         done += self._sweep_frames(keep_of, at_us, pace)
@@ -86,22 +93,36 @@ class Retention(Part):
         is_stopped: Callable[[], bool] = lambda: False,
         wait: Callable[[float], object] = lambda _seconds: None,
     ) -> int:
-        """The part of a sweep that concerns kept frames; how many went. It finishes what a crash left."""
+        """The part of a sweep that concerns kept frames; how many went. It finishes what a crash left.
+
+        Between looks at all cameras, only at sites that have too many bytes: what is too old can wait for minutes.
+        """
         self._frames.remove_leaving()
-        if not self._frames.cameras():
+        sites, now_us = self._frames.bytes_of_sites(), self._clock()
+        is_whole = not self._looked_us <= now_us < self._looked_us + _LOOK_AGAIN_US
+        if not is_whole:
+            older = self._frames.older_sites()
+            most = {site: keep_of(site).frames.chosen(is_older=site in older).max_bytes for site in sites}
+            sites = {site: size for site, size in sites.items() if most[site] and size > most[site]}
+        if not sites:
             return 0
         with writing(self._engine, lock="keeping") as connection:
-            at_us = clocks(connection, self._clock())
-        return self._sweep_frames(keep_of, at_us, _Pace(is_stopped, wait)).frames
+            at_us = clocks(connection, now_us)
+        count = self._sweep_frames(keep_of, at_us, _Pace(is_stopped, wait), sites).frames
+        if is_whole and not is_stopped():
+            self._looked_us = now_us
+        return count
 
-    def _sweep_frames(self, keep_of: KeepOf, at_us: Mapping[Name, int], pace: _Pace) -> Swept:
-        """Kept frames go after bursts and events: what these leave decides of them."""
+    def _sweep_frames(
+        self, keep_of: KeepOf, at_us: Mapping[Name, int], pace: _Pace, sites: Container[str] | None = None
+    ) -> Swept:
+        """Kept frames (of these sites) go after bursts and events: what these leave decides of them."""
         try:
             self._frames.remove_leaving()
         except SectorwatchError as error:
             log.error("pictures not deleted", extra={"cause": error.detail})
             return Swept()
-        kept = self._frames.cameras()
+        kept = [name for name in self._frames.cameras() if sites is None or name[0] in sites]
         older, count = self._frames.older_sites() if kept else frozenset(), 0
         for site, names in groupby(kept, key=lambda name: name[0]):
             keep = keep_of(site)
@@ -113,6 +134,8 @@ class Retention(Part):
                         count += some
                         if pace.is_over():
                             return Swept(frames=count)
+                if pace.is_over():
+                    return Swept(frames=count)
             with _alone(site):
                 for some in self._frame_sweep.sweep_size(site, keep, chosen, of_site):
                     count += some
@@ -194,13 +217,21 @@ class Retention(Part):
         space.forget_log(self._engine)
         log.info("erased", extra={"erasure": asked.number, "site": asked.site, "camera": asked.camera})
 
-    def _borders(self, site: str, keep: Keep, at_us: Mapping[Name, int]) -> list[tuple[Name, Border]]:
+    def _borders(self, site: str, keep: Keep, at_us: Mapping[Name, int]) -> dict[Name, Border]:
         """From where on each camera of a site is kept."""
         by_size: dict[Name, Border] = {}
         if keep.max_bytes:
             with reading(self._engine) as connection:
                 by_size = borders_by_size(connection, site, keep.max_bytes, at_us)
-        return [(name, border(keep, at_us[name], by_size.get(name, NOTHING))) for name in at_us]
+        return {name: border(keep, at_us[name], by_size.get(name, NOTHING)) for name in at_us}
+
+    def _with_older(self, borders: Mapping[Name, Border]) -> Container[Name]:
+        """Those of these cameras that may have something to be deleted."""
+        try:
+            with reading(self._engine) as connection:
+                return with_older(connection, borders)
+        except DatabaseDamaged:  # of one camera: each is looked at by itself
+            return borders
 
     def _sweep_camera(self, name: Name, keep: Keep, until: Border, pace: _Pace) -> Swept:
         site, camera = name

@@ -37,9 +37,7 @@ class World:
         self.store, self.clock, self.url = store, clock, url
         clock.now_us = START_US
         self.yard = Yard(folder / "sites", store, clock)
-        self.reports = CameraReports(
-            store.heartbeats.activities, store.policy, clock, StatusThresholds(), DuplicateAgents()
-        )
+        self.reports = CameraReports(store.heartbeats, store.policy, clock, StatusThresholds(), DuplicateAgents())
         self.pictures: dict[str, bytes] = {}
         self.newest: dict[tuple[str, str], KeptFrame] = {}
         self.channel, self.dispatcher = self.start(**settings)

@@ -156,3 +156,23 @@ def test_beyond_its_bytes_a_site_loses_what_nothing_wants_then_the_oldest_and_an
     assert len(on_disk(pictures)) == len(kept_s(yard)) <= 15
     sweep(yard, Keep(annotated=annotated, frames=KeepFrames("events", max_bytes=1)))
     assert on_disk(pictures) == set()
+
+
+def test_between_two_looks_at_all_cameras_only_a_site_with_too_many_bytes_is_swept(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = list[tuple[str, str]]()
+    sweep_camera = frame_limits.FrameSweep.sweep_camera
+
+    def noted(self: frame_limits.FrameSweep, name: tuple[str, str], *more: object) -> object:
+        swept.append(name)
+        return sweep_camera(self, name, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(frame_limits.FrameSweep, "sweep_camera", noted)
+    retention, few = yard.store.retention, Keep(frames=KeepFrames("all", max_bytes=100))
+    assert (retention.sweep_frames(lambda _site: ALL), swept) == (0, [("yard", "gate")])
+    yard.clock.advance(599)
+    assert (retention.sweep_frames(lambda _site: ALL), len(swept)) == (0, 1)
+    assert retention.sweep_frames(lambda _site: few) > 0
+    yard.clock.advance(2)
+    assert (retention.sweep_frames(lambda _site: ALL), len(swept)) == (0, 3)

@@ -25,6 +25,7 @@ from server.store.schema import burst_records, checkpoints, events, removals
 from tests.server.scenes import START_US, Yard, across, burst, there_and_back
 from tests.server.store.retention.yards import DAY_S, SECOND, first_s, log, replayed, walks
 from tests.server.store.test_conversion import age
+from tests.server.store.test_spans import statements
 from tests.server.store.test_store import Interrupted, Interruption, snapshot
 
 
@@ -282,3 +283,13 @@ def test_a_sweep_looks_at_all_cameras_in_as_many_statements_as_at_one(yard: Yard
         yard.pipeline.process(dataclasses.replace(yard.walk(200 + number, across, 5), camera=f"camera-{number}"))
     statements()
     assert statements() == of_one
+
+
+def test_a_sweep_of_more_cameras_with_nothing_old_takes_no_more_statements(yard: Yard) -> None:
+    took = []
+    for number, camera in enumerate(("door", "shed", "lane")):
+        yard.pipeline.process(burst(500 + number, [yard.picture(at_s=80 + number)], 80 + number, camera=camera))
+        yard.store.retention.sweep(kept_for(1e6))
+        took.append(statements(yard.store, lambda: yard.store.retention.sweep(kept_for(1e6))))
+    assert took == [took[0]] * 3
+    assert yard.store.retention.sweep(kept_for(20)).bursts > 0
