@@ -37,7 +37,8 @@ POLICY = "default-src 'self'"
 class Answers(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         text = PAGES.get(self.path)
-        self.send_response(200 if text else 404)
+        is_icon = self.path == "/favicon.ico"  # Chromium asks for it now and then
+        self.send_response(200 if text else 204 if is_icon else 404)
         self.send_header("Content-Type", next((t for end, t in TYPES.items() if self.path.endswith(end)), "text/html"))
         self.send_header("Content-Security-Policy", POLICY)
         self.end_headers()
