@@ -13,6 +13,7 @@ import requests
 from flask import Flask
 
 from server.app import create_app, runtime_of
+from server.app import runtime as runtime_module
 from server.domain.errors import RetryLater
 from server.domain.keeping import Space
 from server.monitoring.metrics import Metrics
@@ -136,6 +137,34 @@ def test_a_running_server_deletes_what_is_too_old_and_tells_its_room(tmp_path: P
     assert failures == []
     assert runtime.store.counts()["bursts"] == 1
     assert b"sectorwatch_database_bytes NaN" not in runtime.metrics.text()[0]
+
+
+def test_a_server_that_is_given_the_upkeep_later_does_not_wait_for_the_next_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime_module, "_REPEAT_S", 0.02)
+    app = make_app(tmp_path, BrightnessEnsemble(), keep_observations_days=0.0001)
+    runtime = runtime_of(app)
+    frames = [jpeg(9), jpeg(250)]
+    for minute in range(3):
+        sent = envelope(frames, burst_id=f"0197-burst-{minute}", captured_at=f"2027-01-15T07:0{minute}:00.000Z")
+        assert app.test_client().post("/v1/bursts", data=body(sent, frames)).status_code == 201
+    retain, is_given, refused, swept = runtime.upkeep.retain, threading.Event(), threading.Event(), threading.Event()
+
+    def retained(stopping: threading.Event) -> bool:
+        is_done = retain(stopping)
+        (swept if is_done else refused).set()
+        return is_done
+
+    monkeypatch.setattr(runtime.upkeep, "is_mine", is_given.is_set)
+    monkeypatch.setattr(runtime.upkeep, "retain", retained)
+    runtime.start(on_failure=lambda _error: None)
+    assert refused.wait(60)
+    assert runtime.store.counts()["bursts"] == 3
+    is_given.set()
+    assert swept.wait(60)
+    runtime.stop()
+    assert runtime.store.counts()["bursts"] == 1
 
 
 def test_the_metrics_tell_the_room_that_is_left_once_it_is_known() -> None:
