@@ -305,9 +305,9 @@ class Runtime:
             except Exception as error:  # noqa: BLE001  the next time may find it mended
                 _log_failure("retention failed", error)
             again_s = time.monotonic() + _SWEEP_S
-            while time.monotonic() < again_s and (is_done or not self.upkeep.is_mine()):
-                if self._stopping.wait(_REPEAT_S):
-                    return
+            while not self._stopping.wait(_REPEAT_S):  # at least once, also after a sweep that failed
+                if time.monotonic() >= again_s or (not is_done and self.upkeep.is_mine()):
+                    break
 
     def _keep_frames(self) -> None:
         """Keep pictures of accepted bursts. It says once of each site that is older than pictures that it has none."""

@@ -167,6 +167,23 @@ def test_a_server_that_is_given_the_upkeep_later_does_not_wait_for_the_next_swee
     assert runtime.store.counts()["bursts"] == 1
 
 
+def test_a_sweep_that_the_database_refuses_is_not_tried_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = runtime_of(make_app(tmp_path, BrightnessEnsemble()))
+    once, again = threading.Event(), threading.Event()
+
+    def refused(_stopping: threading.Event) -> bool:
+        (again if once.is_set() else once).set()
+        raise RetryLater("the disk is full")
+
+    monkeypatch.setattr(runtime.upkeep, "retain", refused)
+    runtime.start(on_failure=lambda _error: None)
+    assert once.wait(60)
+    assert not again.wait(1.0)
+    runtime.stop()
+
+
 def test_the_metrics_tell_the_room_that_is_left_once_it_is_known() -> None:
     metrics = Metrics(lambda: 0, "1")
     assert b"sectorwatch_disk_full_in_seconds NaN" in metrics.text()[0]
