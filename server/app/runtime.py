@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -43,6 +44,8 @@ _WATCHED_SHARE = 20.0
 _REFOLD_S = 1.0
 _GOLDEN_RETRY_S = 60.0
 _SWEEP_S = 600.0
+_SWEEP_RETRY_S = 60.0
+"""After a sweep that failed."""
 _FRAMES_S = 60.0
 
 
@@ -118,6 +121,8 @@ class Runtime:
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
     _threads: list[threading.Thread] = field(default_factory=list, init=False)
     _is_filled: bool = field(default=False, init=False)
+    _sweep_at_s: float = field(default=-math.inf, init=False)
+    _space_at_s: float = field(default=-math.inf, init=False)
 
     def start(self, on_failure: Callable[[Exception], None], on_stuck: Callable[[], None] = lambda: None) -> None:
         """Load the ensemble and start delivery, in threads of their own, so that probes are answered meanwhile.
@@ -142,7 +147,7 @@ class Runtime:
         self._run("release", lambda: self._repeat(self._release_held, "held bursts not released", _REPEAT_S))
         self._run("refold", lambda: self._repeat(self._refold, "late bursts not folded in", _REFOLD_S))
         self._run("convert", self._convert)
-        self._run("retention", self._retain)
+        self._run("retention", lambda: self._repeat(self._retain, "retention failed", _REPEAT_S))
         self._run("frames", self._keep_frames)
         self._run("frame-limits", lambda: self._repeat(self._sweep_frames, "pictures not swept", _FRAMES_S))
         self._run("disk", lambda: self._repeat(self.store.retention.try_disk, "disk not tried", _REPEAT_S))
@@ -294,20 +299,20 @@ class Runtime:
             self._stopping.wait(_REPEAT_S)
 
     def _retain(self) -> None:
-        """At intervals: sweep. A server that is given the upkeep meanwhile does not wait for the next interval."""
-        while not self._stopping.is_set():
-            is_done = False
-            try:
-                is_done = self.upkeep.retain(self._stopping)
-                self._watch_space(self.store.retention.space())
-            except RetryLater as error:
-                log.warning("retention waits", extra={"cause": error.detail})
-            except Exception as error:  # noqa: BLE001  the next time may find it mended
-                _log_failure("retention failed", error)
-            again_s = time.monotonic() + _SWEEP_S
-            while not self._stopping.wait(_REPEAT_S):  # at least once, also after a sweep that failed
-                if time.monotonic() >= again_s or (not is_done and self.upkeep.is_mine()):
-                    break
+        """Sweep where that is due, and look at the room. A server that is given the upkeep sweeps at once."""
+        now_s = time.monotonic()
+        is_due = self.upkeep.is_mine() and now_s >= self._sweep_at_s
+        if not is_due and now_s < self._space_at_s:
+            return
+        self._space_at_s = now_s + _SWEEP_S
+        if is_due:
+            self._sweep_at_s = now_s + _SWEEP_RETRY_S
+        try:
+            if is_due and self.upkeep.retain(self._stopping):
+                self._sweep_at_s = time.monotonic() + _SWEEP_S
+            self._watch_space(self.store.retention.space())
+        except RetryLater as error:
+            log.warning("retention waits", extra={"cause": error.detail})
 
     def _keep_frames(self) -> None:
         """Keep pictures of accepted bursts. It says once of each site that is older than pictures that it has none."""

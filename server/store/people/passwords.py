@@ -21,7 +21,8 @@ _one_at_a_time = threading.Lock()
 _nobody: list[str] = []
 
 _NO_MEMORY = error_to_str(-22)  # the library's ARGON2_MEMORY_ALLOCATION_ERROR
-_PAUSES_S = (0.1, 0.4, 1.0)
+_PAUSES_S = (0.0, 0.1, 0.5)
+"""Before each try."""
 _Result = TypeVar("_Result")
 
 
@@ -57,13 +58,13 @@ def _hash_of_nobody() -> str:
 def _with_memory(work: Callable[[], _Result]) -> _Result:
     """What the work returns, which is tried again while it has no memory. Raises what else it raises."""
     for pause_s in _PAUSES_S:
+        time.sleep(pause_s)
         try:
             with _one_at_a_time:
                 return work()
         except (HashingError, VerificationError) as error:
             if str(error) != _NO_MEMORY:
                 raise
-            time.sleep(pause_s)
     raise RetryLater("the server has no memory to check a password now: try again in a minute", retry_after_s=60)
 
 

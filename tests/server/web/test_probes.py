@@ -23,6 +23,15 @@ from tests.server.doors import free_port
 from tests.server.web_client import BrightnessEnsemble, body, envelope, jpeg, make_app
 
 
+class Monotonic:
+    """In the place of `time`: its clock goes when it is told to."""
+
+    now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Flask, str]]:
     """A started server with an admin port, and the port's address."""
@@ -149,17 +158,18 @@ def test_a_server_that_is_given_the_upkeep_later_does_not_wait_for_the_next_swee
     for minute in range(3):
         sent = envelope(frames, burst_id=f"0197-burst-{minute}", captured_at=f"2027-01-15T07:0{minute}:00.000Z")
         assert app.test_client().post("/v1/bursts", data=body(sent, frames)).status_code == 201
-    retain, is_given, refused, swept = runtime.upkeep.retain, threading.Event(), threading.Event(), threading.Event()
+    retain, is_given, looked, swept = runtime.upkeep.retain, threading.Event(), threading.Event(), threading.Event()
 
     def retained(stopping: threading.Event) -> bool:
         is_done = retain(stopping)
-        (swept if is_done else refused).set()
+        swept.set()
         return is_done
 
     monkeypatch.setattr(runtime.upkeep, "is_mine", is_given.is_set)
     monkeypatch.setattr(runtime.upkeep, "retain", retained)
+    monkeypatch.setattr(runtime.metrics, "space_known", lambda _space: looked.set())
     runtime.start(on_failure=lambda _error: None)
-    assert refused.wait(60)
+    assert looked.wait(60)
     assert runtime.store.counts()["bursts"] == 3
     is_given.set()
     assert swept.wait(60)
@@ -167,20 +177,22 @@ def test_a_server_that_is_given_the_upkeep_later_does_not_wait_for_the_next_swee
     assert runtime.store.counts()["bursts"] == 1
 
 
-def test_a_sweep_that_the_database_refuses_is_not_tried_again_at_once(
+def test_a_sweep_that_the_database_refuses_is_tried_again_after_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = runtime_of(make_app(tmp_path, BrightnessEnsemble()))
-    once, again = threading.Event(), threading.Event()
+    clock, tries = Monotonic(), list[float]()
 
     def refused(_stopping: threading.Event) -> bool:
-        (again if once.is_set() else once).set()
+        tries.append(clock.now_s)
         raise RetryLater("the disk is full")
 
+    monkeypatch.setattr(runtime_module, "time", clock)
     monkeypatch.setattr(runtime.upkeep, "retain", refused)
-    runtime.start(on_failure=lambda _error: None)
-    assert once.wait(60)
-    assert not again.wait(1.0)
+    for _ in range(13):
+        runtime._retain()
+        clock.now_s += 10
+    assert tries == [0, 60, 120]
     runtime.stop()
 
 
