@@ -57,7 +57,9 @@ def add_events(engine: Engine, wanted: int, since_us: int, until_us: int) -> int
         there = connection.execute(text("SELECT count(*) FROM events")).scalar_one()
         stretch = {"since_us": since_us, "until_us": until_us, "times": max(1, wanted // there)}
         connection.execute(_COPY_EVENTS, stretch)
-        connection.execute(text("UPDATE counters SET value = (SELECT max(seq) FROM events) WHERE name = 'outbox'"))
+        newest = "(SELECT max(seq) FROM events)"
+        connection.execute(text(f"UPDATE counters SET value = {newest} WHERE name = 'outbox'"))
+        connection.execute(text(f"UPDATE channels SET delivered_seq = {newest}"))  # the log has them all
         return int(connection.execute(text("SELECT count(*) FROM events")).scalar_one())
 
 
@@ -107,9 +109,9 @@ def sizes(engine: Engine) -> Iterator[str]:
             yield f"{name}: {size / 1e6:.0f} MB, {size / max(rows, 1):.0f} bytes for each of {rows:,.0f} rows"
 
 
-def kept_bursts(engine: Engine) -> int:
+def rows_of(engine: Engine, table: str) -> int:
     with engine.connect() as connection:
-        return int(connection.execute(text("SELECT count(*) FROM burst_records")).scalar_one())
+        return int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())
 
 
 def measured(
@@ -147,12 +149,16 @@ def measured(
         yield from questions(url, database, places, sum(stretch) // 2)
         yield "Bursts come, and half of the past is deleted:"
         keep_days = bursts * every_s / 2 / _DAY_S
-        before, begun_s = kept_bursts(engine), time.monotonic()
+        bursts_before, events_before = rows_of(engine, "burst_records"), rows_of(engine, "events")
+        begun_s = time.monotonic()
         half = plan(bursts + bursts // 2, keep_observations_days=keep_days, keep_events_days=keep_days)
         beside = run(half, places, url, folder)
-        took_s, gone = time.monotonic() - begun_s, before + beside.bursts + _WARM - kept_bursts(engine)
+        took_s = time.monotonic() - begun_s
+        bursts_gone = bursts_before + beside.bursts + _WARM - rows_of(engine, "burst_records")
+        events_gone = events_before + beside.events - rows_of(engine, "events")  # but for those of the first bursts
         yield from beside.lines()
-        yield f"{gone} bursts deleted in {took_s:.0f} s, {gone / took_s:.0f} a second"
+        for gone, what in ((bursts_gone, "bursts"), (events_gone, "events")):
+            yield f"{gone} {what} deleted in {took_s:.0f} s, {gone / took_s:.0f} a second"
         yield from shapes(engine, database, begin_ms, round(bursts * every_s))
 
 
