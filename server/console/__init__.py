@@ -21,7 +21,7 @@ from server.console import (
 from server.console.access import Access
 from server.console.context import Context
 from server.console.operation import channels, models
-from server.console.pages import Pages
+from server.console.pages import LiveParts, Pages
 from server.web.auth import Authenticator
 
 __all__ = ["TWINS", "Access", "Context", "install"]
@@ -52,7 +52,8 @@ TWINS = (
 
 def install(app: Flask, access: Access, authenticator: Authenticator, context: Context) -> None:
     """Add the console to an application."""
-    pages = Pages(access, authenticator, access.install(app))
+    live_parts = LiveParts(context.clock, context.store.last_seq)
+    pages = Pages(access, authenticator, access.install(app), live_parts)
     signing_in.add(pages, access)
     for page in _PAGES:
         page.add(pages, context)

@@ -182,7 +182,8 @@ class Access:
                 "no user exists yet, so the console answers on the server's own machine only: "
                 "`sectorwatch users add NAME --role operator` adds one"
             )
-        session[_LOCAL] = True
+        if _LOCAL not in session:  # else each answer would bring the cookie again
+            session[_LOCAL] = True
         return _remembered(_local())
 
     def known(self) -> Viewer | None:

@@ -123,7 +123,7 @@ TWIN = Twin("/v1/now", "showNow", "Show every camera now.", NowQuery, Now)
 def add(pages: Pages, context: Context) -> None:
     """Register the page."""
 
-    @pages.page("/now", twin=TWIN, template="now.html", query=NowQuery)
+    @pages.page("/now", twin=TWIN, template="now.html", query=NowQuery, is_live=True)
     def now(viewer: Viewer, query: NowQuery) -> Now:
         if query.site is not None:
             viewer.to_read(query.site)

@@ -214,10 +214,12 @@ class Part:
         self._clock = clock
         self._versions = versions
 
-    def _rows(self, query: Select[*tuple[Any, ...]]) -> Sequence[Row[*tuple[Any, ...]]]:
-        """The rows of a query, in a transaction of its own."""
+    def _rows(
+        self, query: Select[*tuple[Any, ...]], values: Mapping[str, object] | None = None
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        """The rows of a query, with these values of its parameters, in a transaction of its own."""
         with reading(self._engine) as connection:
-            return connection.execute(query).all()
+            return connection.execute(query, values).all()
 
     def _row(self, query: Select[*tuple[Any, ...]]) -> Row[*tuple[Any, ...]] | None:
         """The first row of a query; None when there is none."""

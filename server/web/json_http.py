@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar, get_args
 
 import msgspec
@@ -137,7 +139,7 @@ def query_parameters(kind: type[Query], hint: str = "") -> Query:
     The module of `kind` makes it `ready`. Raises Malformed for an unknown or repeated parameter, and for a value that
     does not fit; `hint` is added then.
     """
-    types = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    types = _types(kind)
     values: dict[str, str | int] = {}
     for name, given in request.args.to_dict(flat=False).items():
         if name not in types:
@@ -150,6 +152,12 @@ def query_parameters(kind: type[Query], hint: str = "") -> Query:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         raise Malformed(f"{error}{hint}") from None
+
+
+@cache
+def _types(kind: type[msgspec.Struct]) -> Mapping[str, Any]:
+    """The parameters of a query, by their names. Each request would take them from the annotations anew."""
+    return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
 
 
 def _takes_int(kind: Any) -> bool:

@@ -109,6 +109,11 @@ function restore({ opened, scrolled, focus }) {
   if (focus) (alike(focus.name)[focus.number] ?? part()).focus({ preventScroll: true });
 }
 
+// The server gives a part that it has just made for others, if it has the news that this page has heard of.
+document.body.addEventListener("htmx:configRequest", (event) => {
+  if (event.detail.elt.matches("[data-live]") && after) event.detail.headers["Last-Event-ID"] = after;
+});
+
 const isOfPart = (event) => event.detail.requestConfig.elt.matches("[data-live]"); // detail.elt is new after a swap
 
 document.body.addEventListener("htmx:beforeSwap", (event) => {

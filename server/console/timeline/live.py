@@ -64,14 +64,16 @@ def add(pages: Pages, context: Context) -> None:
     @pages.feed("/live", twin=TWIN, query=LiveQuery)
     def live(viewer: Viewer, query: LiveQuery) -> Feed:
         sites = viewer.sites if query.site is None else frozenset({viewer.to_read(query.site)})
-        last = context.store.last_seq(viewer.sites)
-        reads_all = viewer.sites is None
-        if query.after is None or (reads_all and query.after >= last):  # a backup was restored: a number may lie ahead
+        if query.after is None:
+            return Feed(context.store.last_seq(viewer.sites), ())
+        # Whoever reads some sites must not learn from a number that something happened at another.
+        newest = context.store.last_seq()
+        last = newest if viewer.sites is None else query.after
+        if query.after >= newest:  # a backup was restored: a number may lie ahead
             return Feed(last, ())
         local_time = cache(context.local_time)
         news = tuple(_news(each, local_time) for each in context.store.announced(sites, query.after, MOST))
-        # Whoever reads some sites must not learn from a number that something happened at another.
-        return Feed(last if reads_all else max((query.after, *(each.seq for each in news))), news)
+        return Feed(max((last, *(each.seq for each in news))), news)
 
 
 def _news(logged: LoggedEvent, local_time: Callable[[str], LocalTime]) -> News:

@@ -57,7 +57,7 @@ def add(pages: Pages, context: Context) -> None:
         """The site that the query means; None: there is none."""
         return viewer.to_read(query.site) if query.site else next(iter(_sites(context, viewer)), None)
 
-    @pages.page("/day/<day>", twin=TWIN, template="day.html", query=DayQuery)
+    @pages.page("/day/<day>", twin=TWIN, template="day.html", query=DayQuery, is_live=True)
     def day(viewer: Viewer, query: DayQuery, day: str) -> Day:
         if (site := asked(viewer, query)) is None:
             return _no_site(context)

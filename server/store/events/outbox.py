@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _AT_ONCE = 500
 _COUNTER = counters.c.name == "outbox"
+_LAST = select(counters.c.value).where(_COUNTER)
 
 
 def announce(
@@ -127,7 +128,7 @@ def take_numbers(connection: Connection, count: int) -> range:
 
 def last_seq(connection: Connection) -> int:
     """The newest number; 0 before the first announcement."""
-    return int(connection.execute(select(counters.c.value).where(_COUNTER)).scalar_one())
+    return int(connection.execute(_LAST).scalar_one())
 
 
 def _has_tickets(of: Connection | Engine) -> bool:
@@ -179,7 +180,7 @@ def _number_oldest(engine: Engine) -> bool:
     if not waiting:
         return False
     with writing(engine, lock="numbers") as connection:
-        connection.execute(select(counters.c.value).where(_COUNTER).with_for_update())
+        connection.execute(_LAST.with_for_update())
         these = events.c.id.in_({each.event_id for each in waiting})
         free = set(connection.execute(select(events.c.id).where(these).with_for_update(skip_locked=True)).scalars())
         oldest_first = _unnumbered(connection)  # a turn may have ended since

@@ -7,7 +7,7 @@ import secrets
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, bindparam, delete, exists, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from server.domain.errors import SectorwatchError, Unauthorized
@@ -70,25 +70,19 @@ class Sessions(Part):
         Reading never waits for whoever writes: while the database takes no write at once, the use is not noted, and for
         a minute this process does not try again.
         """
-        now_us, this = self._clock(), sessions.c.id == _hash(secret)
-        query = (
-            select(users.c.name, grants.c.site, grants.c.role, sessions.c.seen_at_us)
-            .join(sessions, (sessions.c.name == users.c.name) & (sessions.c.epoch == users.c.epoch))
-            .join(grants, grants.c.name == users.c.name, isouter=True)
-            .where(this, users.c.removed_at_us.is_(None), ~_is_over(now_us))
-        )
-        rows = self._rows(query)
+        now_us, hashed = self._clock(), _hash(secret)
+        rows = self._rows(_SESSION, {"id": hashed, "now_us": now_us, "idle_since_us": now_us - IDLE_US})
         if not rows:
             return None
         if is_use and rows[0].seen_at_us <= now_us - _TOUCH_US:
-            self._touch(this, now_us)
+            self._touch(sessions.c.id == hashed, now_us)
         roles = {row.site: row.role for row in rows if row.site is not None}
         return SignedIn(rows[0].name, roles)
 
     def end_session(self, secret: str) -> None:
         """End a session, if it is one that is not over."""
         now_us = self._clock()
-        this = (sessions.c.id == _hash(secret), ~_is_over(now_us))
+        this = (sessions.c.id == _hash(secret), ~_is_over(now_us, now_us - IDLE_US))
         with writing(self._engine, lock=LOCK) as connection:
             name = connection.execute(select(sessions.c.name).where(*this)).scalar_one_or_none()
             if name is not None:
@@ -154,17 +148,27 @@ class Sessions(Part):
         return True
 
 
-def _is_over(now_us: int) -> Any:
+def _is_over(now_us: Any, idle_since_us: Any) -> Any:
     return or_(
         sessions.c.ended_at_us.is_not(None),
         sessions.c.expires_at_us <= now_us,
-        sessions.c.seen_at_us <= now_us - IDLE_US,
+        sessions.c.seen_at_us <= idle_since_us,
     )
+
+
+_SESSION = (
+    select(users.c.name, grants.c.site, grants.c.role, sessions.c.seen_at_us)
+    .join(sessions, (sessions.c.name == users.c.name) & (sessions.c.epoch == users.c.epoch))
+    .join(grants, grants.c.name == users.c.name, isouter=True)
+    .where(sessions.c.id == bindparam("id"), users.c.removed_at_us.is_(None))
+    .where(~_is_over(bindparam("now_us"), bindparam("idle_since_us")))
+)
+"""Each request of each open page asks this: building the statement took longer than asking it."""
 
 
 def _drop_over(connection: Connection, now_us: int) -> None:
     of_user = exists().where(users.c.name == sessions.c.name, users.c.epoch == sessions.c.epoch)
-    connection.execute(delete(sessions).where(or_(_is_over(now_us), ~of_user)))
+    connection.execute(delete(sessions).where(or_(_is_over(now_us, now_us - IDLE_US), ~of_user)))
 
 
 def _from(address: str) -> str | None:

@@ -16,13 +16,15 @@ from server.store.people.passwords import hash_of
 from server.store.people.sessions import Sessions
 from server.store.schema import grants, users
 
+_ANY_USER = select(users.c.name).limit(1)
+
 
 class Users(Sessions):
     """The users in one database, and their sessions. A change adds a line to the audit, in the same transaction."""
 
     def has_users(self) -> bool:
         """Whether a user was ever added. Removing the last one does not open the console again."""
-        return self._row(select(users.c.name).limit(1)) is not None
+        return self._row(_ANY_USER) is not None
 
     def user(self, name: str) -> User | None:
         """The user of this name; None where there is none, or none any more."""

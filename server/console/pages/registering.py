@@ -32,7 +32,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from policies.site.toml_errors import ready
 from server.console import assets, words
-from server.console.access import COOKIE, Access, current_viewer
+from server.console.access import COOKIE, Access, Viewer, current_viewer
+from server.console.pages.sharing import LiveParts
 from server.domain.errors import Malformed, SectorwatchError, Unauthorized
 from server.web.auth import Authenticator
 from server.web.json_http import json_response, query_parameters
@@ -99,11 +100,12 @@ class Pages:
     TWINS = "console_twins"
     """The blueprint of a request for a twin."""
 
-    def __init__(self, access: Access, authenticator: Authenticator, csrf: CSRFProtect) -> None:
+    def __init__(self, access: Access, authenticator: Authenticator, csrf: CSRFProtect, live_parts: LiveParts) -> None:
         self._access = access
         self._authenticator = authenticator
         self._csrf = csrf
-        self.shown = Blueprint("console", __name__, template_folder="templates")
+        self._live_parts = live_parts
+        self.shown = Blueprint("console", "server.console", template_folder="templates")
         self.twins = Blueprint(self.TWINS, __name__)
         assets.add(self.shown)
         self.shown.before_request(self._before)
@@ -118,12 +120,22 @@ class Pages:
         self.shown.app_errorhandler(MethodNotAllowed)(self._no_page)
 
     def page(
-        self, rule: str, *, twin: Twin | None, template: str, query: type[msgspec.Struct] = NoQuery
+        self,
+        rule: str,
+        *,
+        twin: Twin | None,
+        template: str,
+        query: type[msgspec.Struct] = NoQuery,
+        is_live: bool = False,
     ) -> Callable[[Function], Function]:
         """Register `build(viewer, query, **parts of the rule)`, which gives the page's struct, or `To` another page.
 
         The template gets the struct as `page`, `query` and `viewer`. A request of htmx gets the same page; `hx-select`
         takes a part of it. `twin` stands in the OpenAPI document; None: another twin has all that it would have.
+
+        `is_live`: what is in the page stays new while it is open. A request of htmx then gets the block `main` of the
+        template alone, which all viewers with the same roles share for a moment. So this block gets no `viewer`, and
+        `build` looks at the viewer's roles alone and always gives a struct.
         """
         ready(query)
 
@@ -131,6 +143,8 @@ class Pages:
             def show(**parts: str) -> ResponseReturnValue:
                 viewer = self._access.viewer()
                 asked = query_parameters(query)
+                if is_live and "HX-Request" in request.headers:
+                    return self._live_part(viewer, lambda: _main(template, build(viewer, asked, **parts), asked))
                 page = build(viewer, asked, **parts)
                 if isinstance(page, To):
                     return _go(page)
@@ -163,9 +177,8 @@ class Pages:
         def register(build: Callable[..., Streamed]) -> Callable[..., Streamed]:
             def show() -> Response:
                 asked = query_parameters(query)
-                last = request.headers.get("Last-Event-ID", "")
-                if last.isascii() and last.isdigit() and len(last) < 19:
-                    asked = msgspec.structs.replace(asked, after=int(last))
+                if (heard := _heard()) is not None:
+                    asked = msgspec.structs.replace(asked, after=heard)
                 response = Response(build(self._access.viewer(), asked).as_stream(), content_type="text/event-stream")
                 response.headers["Cache-Control"] = "no-store"
                 return response
@@ -189,7 +202,10 @@ class Pages:
         def register(act: Function) -> Function:
             def do(**parts: str) -> ResponseReturnValue:
                 viewer = self._access.viewer()
-                done = act(viewer, _filled(form), **parts)
+                try:
+                    done = act(viewer, _filled(form), **parts)
+                finally:  # it may have changed something before it failed
+                    self._live_parts.forget()
                 if isinstance(done, Part):
                     return render_template(done.template, page=done.page, viewer=viewer)
                 return _go(done)
@@ -198,6 +214,13 @@ class Pages:
             return act
 
         return register
+
+    def _live_part(self, viewer: Viewer, build: Callable[[], bytes]) -> Response:
+        """The part that the current request asks for, with all news that its page has heard of."""
+        key = request.full_path, tuple(sorted(viewer.roles.items()))
+        response = Response(self._live_parts.of(key, _heard() or 0, build))
+        response.headers["Cache-Control"] = "no-store"  # else a browser's Back shows it as the page of this address
+        return response
 
     def _before(self) -> None:
         """The key for cookies and forms, then whether one of our own pages sent the form."""
@@ -249,6 +272,20 @@ class Pages:
         self._access.known()
         status = HTTPStatus(error.code)
         return _error_page(status, status.phrase, error.description or status.phrase)
+
+
+def _heard() -> int | None:
+    """The number of the newest news that the page of the current request has heard of."""
+    last = request.headers.get("Last-Event-ID", "")
+    return int(last) if last.isascii() and last.isdigit() and len(last) < 19 else None
+
+
+def _main(template: str, page: msgspec.Struct, query: msgspec.Struct) -> bytes:
+    """The block `main` of a template."""
+    found = current_app.jinja_env.get_template(template)
+    context: dict[str, Any] = {"page": page, "query": query}
+    current_app.update_template_context(context)
+    return "".join(found.blocks["main"](found.new_context(context))).encode()
 
 
 def own_address(address: str) -> str:
