@@ -3,8 +3,9 @@
     python -m tests.benchmarks.console.live_pages [--minutes 60] [--open 30]
 
 A real server (Gunicorn, SQLite, pictures kept, an ensemble that answers at once) takes bursts of ten cameras, one each
-every five seconds. Somebody is in view of each camera for ten of every fifty seconds. The open pages show the day: each
-asks for news every three seconds, and loads its day again two seconds after news, as browsers do.
+every five seconds. Somebody is in view of each camera for ten of every fifty seconds. The open pages show the day. As
+those of browsers, each loads the whole page once, keeps its cookie and its connection, asks for news three seconds
+after the last answer, and two seconds after news asks for the live part of its day, with the number that it has heard.
 
 First, rounds with and without open pages take turns: the CPU of the thread that answers an upload, which a busy machine
 changes little, and how long uploads take. Then the pages stay open for so many minutes: memory, handles and threads of
@@ -13,6 +14,8 @@ the server at the begin and after each sixth. `--open 0`: the same without a pag
 
 from __future__ import annotations
 
+import html
+import http.client
 import io
 import random
 import re
@@ -21,9 +24,10 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +45,8 @@ VISIT_BURSTS, PERIOD_BURSTS = 2, 10
 _ASKED_EVERY_S, _LOADED_AFTER_S = 3.0, 2.0
 _WARM_S = 30.0
 _AFTER = re.compile(r'data-after="(\d+)"')
+_HEARD = re.compile(r"^id: (\d+)\ndata:", re.MULTILINE)
+_PART = re.compile(r'hx-get="([^"]+)"')
 
 
 def _pictures(is_bright: bool, chance: random.Random) -> list[bytes]:
@@ -98,9 +104,10 @@ class Cameras:
 
 
 class Pages(NamedTuple):
-    """What open pages asked for."""
+    """What open pages asked for: how long whole pages, live parts and news took (s), and what failed."""
 
     loaded: list[float]
+    parts: list[float]
     asked: list[float]
     failed: list[str]
 
@@ -109,28 +116,65 @@ class Page:
     """An open page of the day, until `stop`."""
 
     def __init__(self, port: int, stop: threading.Event, seen: Pages) -> None:
-        self._port, self._stop, self._seen = port, stop, seen
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self._stop, self._seen = stop, seen
+        self._cookie: dict[str, str] = {}
+        self._address = ""
+        self._heard = self._told = ""
+        self._asks_s = 0.0
+        self._changed_s: float | None = None
 
     def stay(self, delay_s: float) -> None:
-        """Load the page, ask for news, and load it again after news."""
-        after, rest_s = "", delay_s
-        while not self._stop.wait(rest_s):
-            try:
-                if not after:
-                    found = _AFTER.search(self._get("/day/today?site=pets", self._seen.loaded))
-                    after, rest_s = found[1] if found else "0", _ASKED_EVERY_S
-                elif "event: event" in self._get(f"/live?site=pets&after={after}", self._seen.asked):
-                    after, rest_s = "", _LOADED_AFTER_S
-                else:
-                    rest_s = _ASKED_EVERY_S
-            except OSError as error:
-                self._seen.failed.append(str(error))
-                rest_s = _ASKED_EVERY_S
+        """Load the page, and keep it new."""
+        rest_s = delay_s
+        try:
+            while not self._stop.wait(rest_s):
+                rest_s = self._next()
+        finally:
+            self._connection.close()
 
-    def _get(self, path: str, took: list[float]) -> str:
+    def _next(self) -> float:
+        """Do what is due; how long nothing is due then (s)."""
+        try:
+            if not self._address:
+                self._load()
+            elif self._changed_s is not None and time.monotonic() >= self._changed_s:
+                self._changed_s = None
+                part = {"HX-Request": "true", "Last-Event-ID": self._heard}
+                self._get(self._address, self._seen.parts, part)
+                return max(0.0, self._asks_s - time.monotonic())
+            else:
+                self._ask()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            self._seen.failed.append(str(error))
+        self._asks_s = time.monotonic() + _ASKED_EVERY_S
+        return _ASKED_EVERY_S if self._changed_s is None else max(0.0, self._changed_s - time.monotonic())
+
+    def _load(self) -> None:
+        page = self._get(f"/day/{datetime.now(UTC):%Y-%m-%d}?site=pets", self._seen.loaded, {})
+        after, part = _AFTER.search(page), _PART.search(page)
+        if after is None or part is None:
+            raise OSError("the page has no live part")
+        self._heard = self._told = after[1]
+        self._address = html.unescape(part[1])
+
+    def _ask(self) -> None:
+        news = self._get(f"/live?site=pets&after={self._told}", self._seen.asked, {"Last-Event-ID": self._told})
+        self._told = news.strip().rpartition("id: ")[2]
+        if heard := _HEARD.findall(news):
+            self._heard = heard[-1]
+            self._changed_s = self._changed_s or time.monotonic() + _LOADED_AFTER_S
+
+    def _get(self, path: str, took: list[float], headers: dict[str, str]) -> str:
         begun_s = time.monotonic()
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=60) as answer:
-            text: str = answer.read().decode()
+        self._connection.request("GET", path, headers=self._cookie | headers)
+        answer = self._connection.getresponse()
+        text = answer.read().decode()
+        if answer.status != HTTPStatus.OK:
+            raise OSError(f"status {answer.status} for {path}")
+        if cookie := answer.getheader("Set-Cookie"):
+            self._cookie = {"Cookie": cookie.partition(";")[0]}
         took.append(time.monotonic() - begun_s)
         return text
 
@@ -138,7 +182,7 @@ class Page:
 @contextmanager
 def held_open(port: int, pages: int) -> Iterator[Pages]:
     """Pages of the day that are open meanwhile."""
-    stop, seen = threading.Event(), Pages([], [], [])
+    stop, seen = threading.Event(), Pages([], [], [], [])
     delays_s = (each * _ASKED_EVERY_S / pages for each in range(pages))
     threads = [threading.Thread(target=Page(port, stop, seen).stay, args=(delay_s,)) for delay_s in delays_s]
     for thread in threads:
@@ -207,9 +251,10 @@ def kept_open(server: Hosted, cameras: Cameras, pages: int, minutes: float) -> I
                 f"after {sixth * minutes / 6:.1f} min: {memory_mb:.1f} MB ({memory_mb / first_mb:.3f} of the first), "
                 f"{server.handles()} handles, {server.threads()} threads; {len(cameras.since(began_s))} bursts"
             )
-    loaded_ms, asked_ms = (1000 * statistics.median(each or [0.0]) for each in (seen.loaded, seen.asked))
+    loaded_ms, part_ms, asked_ms = (1000 * statistics.median(each or [0.0]) for each in seen[:3])
     yield (
-        f"{len(seen.loaded)} pages, p50 {loaded_ms:.0f} ms; {len(seen.asked)} answers of news, p50 {asked_ms:.0f} ms; "
+        f"{len(seen.loaded)} whole pages, p50 {loaded_ms:.0f} ms; {len(seen.parts)} live parts, p50 {part_ms:.1f} ms; "
+        f"{len(seen.asked)} answers of news, p50 {asked_ms:.1f} ms; "
         f"failed: {len(seen.failed)} pages, {cameras.failed} bursts"
     )
 
