@@ -64,6 +64,12 @@ def test_a_live_part_is_what_stands_in_the_page_and_has_nothing_of_its_viewer(ap
         assert anna.get(path, headers={"HX-Request": "true"}).headers["Cache-Control"] == "no-store"
 
 
+def test_a_part_with_other_filters_is_another_one(app: Flask) -> None:
+    anna = browser(app, "anna")
+    assert "18:12" in part(anna, DAY)
+    assert "18:12" not in part(anna, f"{DAY}&camera=shed")
+
+
 def test_viewers_with_the_same_roles_share_a_part(app: Flask) -> None:
     anna, bert = browser(app, "anna"), browser(app, "bert")
     assert AGENT not in part(anna)
