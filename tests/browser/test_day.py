@@ -76,6 +76,28 @@ def test_news_reload_the_day_alone(browsing: Browsing) -> None:
     expect(page.locator("ol.visits > li").first).to_contain_text("person")
 
 
+def test_a_day_that_comes_new_is_asked_for_with_the_news_that_were_heard(browsing: Browsing) -> None:
+    page = browsing.page()
+    page.goto(SATURDAY)
+    after = page.locator("#day").get_attribute("data-after")
+    with page.expect_response(lambda answer: answer.request.headers.get("hx-request") == "true") as answered:
+        page.evaluate("document.body.dispatchEvent(new Event('changed'))")
+    assert answered.value.request.headers["last-event-id"] == after
+    assert "<header" not in answered.value.text()
+
+
+def test_back_leads_to_the_whole_page_after_its_day_has_come_new(browsing: Browsing) -> None:
+    page = browsing.page()
+    page.goto(SATURDAY)
+    page.evaluate("document.querySelector('#day').dataset.old = 'yes'")
+    page.evaluate("document.body.dispatchEvent(new Event('changed'))")
+    expect(page.locator("#day[data-old]")).to_have_count(0)
+    page.goto("/why")
+    page.go_back()
+    expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Sat 28 Nov 2026")
+
+
 def test_a_day_that_comes_new_keeps_the_focus_what_is_open_and_the_cursor(browsing: Browsing) -> None:
     page = browsing.page()
     page.goto(SATURDAY)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import msgspec
 from flask import (
@@ -33,6 +33,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from policies.site.toml_errors import ready
 from server.console import assets, words
 from server.console.access import COOKIE, Access, Viewer, current_viewer
+from server.console.pages.addresses import is_for_a_browser, without_slash
 from server.console.pages.sharing import LiveParts
 from server.domain.errors import Malformed, SectorwatchError, Unauthorized
 from server.web.auth import Authenticator
@@ -252,9 +253,9 @@ class Pages:
 
     def _no_page(self, error: HTTPException) -> ResponseReturnValue:
         """No page, or none for this method: for a browser a page that says so, for a program a problem document."""
-        if not _is_for_a_browser():
+        if not is_for_a_browser():
             return http_problem(error)
-        if request.method in ("GET", "HEAD") and (address := _without_slash()) is not None:
+        if request.method in ("GET", "HEAD") and (address := without_slash()) is not None:
             return redirect(address, HTTPStatus.PERMANENT_REDIRECT)
         self._access.known()
         if isinstance(error, MethodNotAllowed):
@@ -286,36 +287,6 @@ def _main(template: str, page: msgspec.Struct, query: msgspec.Struct) -> bytes:
     context: dict[str, Any] = {"page": page, "query": query}
     current_app.update_template_context(context)
     return "".join(found.blocks["main"](found.new_context(context))).encode()
-
-
-def own_address(address: str) -> str:
-    """An address of this console, as a form may name it for afterwards; the first page for every other."""
-    try:
-        parts = urlsplit(address)
-    except ValueError:  # brackets without an address of version 6 between them
-        return "/"
-    is_own = not parts.scheme and not parts.netloc and address.startswith("/")
-    has_tricks = address.startswith(("//", "/\\")) or not address.isprintable() or "\\" in address
-    return address if is_own and not has_tricks else "/"
-
-
-def _is_for_a_browser() -> bool:
-    """Whether a page answers the current request: it prefers HTML, and asks for no address of the programs' API."""
-    first = request.path.split("/")[1]
-    rules = [rule for rule in current_app.url_map.iter_rules() if rule.rule.split("/")[1] == first]
-    is_api = first in ("v1", "v2") or any(not rule.endpoint.startswith("console.") for rule in rules)
-    types = request.accept_mimetypes
-    return not is_api and types["text/html"] > types["application/json"]
-
-
-def _without_slash() -> str | None:
-    """The address of the page that the current one names, but for slashes at its end; None: there is none."""
-    path = request.path.rstrip("/")
-    adapter = current_app.create_url_adapter(request)
-    if path in ("", request.path) or adapter is None or not adapter.test(path, "GET"):
-        return None
-    query = request.query_string.decode(errors="replace")
-    return own_address(quote(path) + (f"?{query}" if query else ""))
 
 
 def _go(to: To) -> ResponseReturnValue:
