@@ -15,9 +15,9 @@ YOUNG_US = 2 * SECOND_US
 """A part is given to those who ask within so long of the begin of its building."""
 
 MOST_KEPT = 32
-"""Parts that are remembered. That of a day with many cameras has some 200 kB."""
+"""Parts that are remembered: some 20 kB each for a day of ten cameras."""
 
-_WAIT_S = 15.0
+WAIT_S = 15.0
 """An open page gives up after as long."""
 
 
@@ -49,9 +49,10 @@ class LiveParts:
     event may have a later one.
     """
 
-    def __init__(self, clock: Clock, newest: Callable[[], int]) -> None:
+    def __init__(self, clock: Clock, newest: Callable[[], int], wait_s: float = WAIT_S) -> None:
         self._clock = clock
         self._newest = newest
+        self._wait_s = wait_s
         self._lock = threading.Lock()
         self._places: OrderedDict[Hashable, _Place] = OrderedDict()
 
@@ -59,14 +60,15 @@ class LiveParts:
         """The part for a key: one whose building began less than 2 s before now, or else what `build` gives.
 
         It shows all news up to the number `heard`. One thread at a time builds for a key, and others wait for it. What
-        `build` raises concerns its caller alone. Raises RetryLater where others have built for too long.
+        `build` raises concerns its caller alone. Raises RetryLater after having waited for others for `wait_s`.
         """
-        asked_us, place = self._clock(), self._place(key)
+        place = self._place(key)
         before = place.made
+        asked_us = self._clock()
         # One that began later than now was made before the clock was set back.
         if before is not None and before.begun_us <= asked_us and before.suits(asked_us, heard):
             return before.content
-        with _held(place.lock):
+        with _held(place.lock, self._wait_s):
             made = place.made
             if made is None or made is before or not made.suits(asked_us, heard):
                 begun_us, newest = self._clock(), self._newest()
@@ -88,8 +90,8 @@ class LiveParts:
 
 
 @contextmanager
-def _held(lock: threading.Lock) -> Iterator[None]:
-    if not lock.acquire(timeout=_WAIT_S):
+def _held(lock: threading.Lock, wait_s: float) -> Iterator[None]:
+    if not lock.acquire(timeout=wait_s):
         raise RetryLater("others wait for this page too, and it is not built yet")
     try:
         yield

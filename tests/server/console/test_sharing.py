@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from server.console.pages import LiveParts
-from server.console.pages.sharing import MOST_KEPT
-from server.domain.errors import DatabaseUnavailable
+from server.console.pages.sharing import MOST_KEPT, WAIT_S
+from server.domain.errors import DatabaseUnavailable, RetryLater
 from tests.server.web_client import NOW_US
 from tests.stand_ins import ManualClock
 
@@ -20,12 +20,12 @@ KEY = ("/day/2027-01-14?site=north-yard", (("*", "viewer"),))
 class Desk:
     """Live parts with a clock and news that are given. Each building gives its number; `asks` counts who has come."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait_s: float = WAIT_S) -> None:
         self.now = ManualClock(NOW_US)
         self.newest = 7
         self.built = 0
         self.asks = threading.Semaphore(0)
-        self.parts = LiveParts(self._clock, lambda: self.newest)
+        self.parts = LiveParts(self._clock, lambda: self.newest, wait_s)
 
     def _clock(self) -> int:
         now_us = self.now()
@@ -162,6 +162,15 @@ def test_who_comes_late_to_a_slow_building_gets_a_newer_one(desk: Desk, threads:
     second = first.other(threads)
     first.release()
     assert (first.asked.result(60), second.result(60)) == (1, 2)
+
+
+def test_who_has_waited_for_too_long_is_told_to_come_again(threads: ThreadPoolExecutor) -> None:
+    desk = Desk(wait_s=0)
+    first = Held(desk, threads)
+    with pytest.raises(RetryLater):
+        desk.ask()
+    first.release()
+    assert first.asked.result(60) == 1
 
 
 def test_a_building_that_began_before_a_change_is_not_given_after_it(desk: Desk, threads: ThreadPoolExecutor) -> None:
