@@ -92,6 +92,10 @@ BREACHES = {
     "ray has one door": ("server/serving/service.py", "import ray"),
     "the ensemble on Ray is built in layers": ("server/ray_serving/wire.py", "import server.ray_serving.tally"),
     "serving is built in layers": ("server/serving/machine.py", "import server.serving.loading"),
+    "what registers pages is above what it needs": (
+        "server/console/pages/sharing.py",
+        "import server.console.pages.registering",
+    ),
     "the page of a day is built in layers": (
         "server/console/timeline/parts.py",
         "import server.console.timeline.build",
