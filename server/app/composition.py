@@ -20,6 +20,7 @@ from flask import Blueprint, Flask
 from policies.fusion.model_check import misfits
 from policies.observation import EnsembleInfo
 from server import __version__
+from server.app.days_ahead import DaysAhead
 from server.app.runtime import Current, Runtime, engine_load, refuse_if_full
 from server.app.same_sites import SameSites
 from server.app.surroundings import local_time, surroundings
@@ -201,6 +202,7 @@ def _runtime(
         replays=Replays(settings.database_url, min(processors(), _MOST_REPLAYS)),
         care=ChannelCare(store, settings.channels, lambda: around),
         upkeep=upkeep,
+        days_ahead=DaysAhead(store, clock),
         ports=_ports(settings, service, probes.routes(current.ensemble, store.check, metrics.text, authenticator=None)),
         is_fixed=ensemble is not None,
     )
@@ -287,6 +289,7 @@ def _context(runtime: Runtime) -> Context:
         versions=runtime.versions,
         local_time=partial(local_time, runtime.sites, runtime.store),
         channels=runtime.care,
+        wants_next=runtime.days_ahead.want,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from server.app.days_ahead import DaysAhead
 from server.app.same_sites import SameSites
 from server.app.upkeep import Upkeep
 from server.camera_status.reports import CameraReports
@@ -42,6 +43,7 @@ _REPEAT_S = 10.0
 _WATCHED_SHARE = 20.0
 """The states of all cameras are read in at most one twentieth of the time."""
 _REFOLD_S = 1.0
+_AHEAD_S = 1.0
 _GOLDEN_RETRY_S = 60.0
 _SWEEP_S = 600.0
 _SWEEP_RETRY_S = 60.0
@@ -116,6 +118,7 @@ class Runtime:
     replays: Replays
     care: ChannelCare
     upkeep: Upkeep
+    days_ahead: DaysAhead
     ports: Sequence[Control | AdminPort]
     is_fixed: bool
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
@@ -153,6 +156,7 @@ class Runtime:
         self._run("disk", lambda: self._repeat(self.store.retention.try_disk, "disk not tried", _REPEAT_S))
         self._run("sites", lambda: self._repeat(self._look_at_sites, "site policies not checked", _REPEAT_S))
         self._run("channels", lambda: self._repeat(self._watch_channels, "channels not counted", _REPEAT_S))
+        self._run("days-ahead", lambda: self._repeat(self.days_ahead.read, "day not read ahead", _AHEAD_S))
         self._run("recall", self._recall_cameras)
         self._run("watch", self._watch_cameras)
 

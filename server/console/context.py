@@ -22,7 +22,8 @@ class Context:
     """The parts of the server that pages read.
 
     `reports` gives the condition of the cameras of a site (None: of all). `ensemble` raises RetryLater until one is
-    loaded. `card` gives the public fields of a model's card, `local_time` the time zone of a site.
+    loaded. `card` gives the public fields of a model's card, `local_time` the time zone of a site. `wants_next` takes a
+    stretch of a site (from, to before; us) that the viewer is likely to ask for next.
     """
 
     store: Store
@@ -36,3 +37,4 @@ class Context:
     versions: SiteVersions
     local_time: Callable[[str], LocalTime]
     channels: ChannelCare
+    wants_next: Callable[[str, int, int], None]

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from policies.observation import Box, EnsembleInfo, ModelInfo, Prediction
 from server.app import create_app
 from server.domain.errors import TooLarge, Unprocessable
+from server.domain.times.clock import Clock
 from server.settings import ServerSettings
 from tests.server import new_sqlite
 
@@ -72,13 +73,15 @@ def _brightness(index: int, image: bytes) -> float:
     return sum(level * count for level, count in enumerate(histogram)) / (255 * sum(histogram))
 
 
-def make_app(folder: Path, ensemble: BrightnessEnsemble | None = None, **settings: Any) -> Flask:
+def make_app(
+    folder: Path, ensemble: BrightnessEnsemble | None = None, clock: Clock = lambda: NOW_US, **settings: Any
+) -> Flask:
     """An application on a fresh database in `folder`, with one site; without `ensemble` it is still loading."""
     sites = folder / "sites"
     sites.mkdir(exist_ok=True)
     (sites / "north-yard.toml").write_text(SITE, encoding="utf-8")
     new_sqlite.provide(folder / "sectorwatch.sqlite")
-    return create_app(ServerSettings(data_dir=folder, **settings), ensemble=ensemble, channels=[], clock=lambda: NOW_US)
+    return create_app(ServerSettings(data_dir=folder, **settings), ensemble=ensemble, channels=[], clock=clock)
 
 
 def jpeg(grey: int, size: tuple[int, int] = (64, 48)) -> bytes:
