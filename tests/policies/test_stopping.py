@@ -105,6 +105,13 @@ def test_what_is_lost_where_another_thing_passes_at_that_time_has_not_stopped() 
     assert ends_s(story(stopping, passing, until_s=40)) < 20
 
 
+def test_what_stops_while_another_thing_passes_elsewhere_has_stopped() -> None:
+    def elsewhere(at_s: float) -> Sequence[Prediction]:
+        return [region(0.95 - 0.09 * at_s, 0.2)] if at_s < 10 else []
+
+    assert ends_s(story(stopping, elsewhere)) > 60
+
+
 def test_what_went_at_full_speed_when_it_was_lost_has_not_stopped() -> None:
     def lost(at_s: float) -> Sequence[Prediction]:
         return [region(0.05 + 0.1 * at_s)] if at_s < 5 else []
