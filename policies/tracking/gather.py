@@ -1,12 +1,13 @@
 """Stage for what moves: regions that lie where a known thing is expected are pieces of it, and become one candidate.
 
 A thing keeps its size for a while: when only its front is seen to move, its box is still as large as it was, and holds
-what is seen. A region that holds several known things is parted into these.
+what is seen. A region that holds several known things is parted into these: each keeps its size and its speed, and the
+outermost ones are where the region ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -45,7 +46,8 @@ def gather(policy: CameraPolicy, frame: Frame, tracks: Sequence[Track], judged: 
         holds = [n for n, place in enumerate(places) if shared(place, _box(region)) >= (1 - PART) * area(place)]
         best = max(range(len(fits)), key=lambda n: (fits[n], known[n].confirmed, -known[n].born_us))
         if len(holds) > 1 and area(_box(region)) > sum(area(places[n]) for n in holds) / 2:
-            whole += [_at(policy, region, places[n]) for n in holds if n not in pieces]
+            parted = _parted(_box(region), {n: _expected(policy, frame, known[n], shrinks=False) for n in holds})
+            whole += [_at(policy, region, place) for n, place in parted.items() if n not in pieces]
         elif fits[best] >= PART:
             pieces.setdefault(best, []).append(region)
         else:
@@ -59,15 +61,34 @@ def gather(policy: CameraPolicy, frame: Frame, tracks: Sequence[Track], judged: 
     return Judgement((*others, *sorted(whole, key=lambda c: (-c.score, _box(c)))), judged.undecided)
 
 
-def _expected(policy: CameraPolicy, frame: Frame, track: Track) -> Box:
-    """Where a thing's box is expected now."""
+def _parted(region: Box, places: Mapping[int, Box]) -> dict[int, Box]:
+    """Where things are that are seen as one region, from where each is expected: the outermost one to each side is
+    where the region ends.
+    """
+    found = dict(places)
+    for low, high in ((0, 2), (1, 3)):
+        first, last = min(found, key=lambda n: found[n][low]), max(found, key=lambda n: found[n][high])
+        if first != last:
+            found[first] = _moved(found[first], low, region[low] - found[first][low])
+            found[last] = _moved(found[last], low, region[high] - found[last][high])
+    return found
+
+
+def _moved(box: Box, low: int, by: float) -> Box:
+    """The box moved across (its sides 0 and 2) or down (1 and 3)."""
+    left, top, right, bottom = box
+    return (left + by, top, right + by, bottom) if low == 0 else (left, top + by, right, bottom + by)
+
+
+def _expected(policy: CameraPolicy, frame: Frame, track: Track, *, shrinks: bool = True) -> Box:
+    """Where a thing's box is expected now. One that `shrinks` may be smaller: its region shows how large it is."""
     assert track.motion is not None
     assert track.box is not None
     left, top, right, bottom = track.box
     ahead_s = (frame.at_us - track.seen_us) / 1e6
     ahead = track.motion.after(ahead_s, policy.rules.movement.fastest(MOVING))
     right_by, down_by = (ahead.x - track.motion.x) / frame.aspect, ahead.y - track.motion.y
-    less = min(SHRINKS * ahead_s, 0.5) / 2
+    less = min(SHRINKS * ahead_s, 0.5) / 2 if shrinks else 0.0
     wide, high = (right - left) * less, (bottom - top) * less
     return left + right_by + wide, top + down_by + high, right + right_by - wide, bottom + down_by - high
 

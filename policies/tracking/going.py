@@ -13,7 +13,7 @@ from msgspec import UnsetType
 from msgspec.structs import replace
 
 from policies.fusion.pieces import covers, gap, longest, shapes_of
-from policies.geometry import Point
+from policies.geometry import Point, shared
 from policies.observation import Box
 from policies.scene.nuisances import times_as_far
 from policies.site.site_policy import CameraPolicy
@@ -31,7 +31,9 @@ FAR, STRAIGHT_FAR = 1.5, 0.8
 LEAST_GONE_IN_VIEW, STRAIGHT_IN_VIEW, FAR_IN_VIEW = 0.2, 0.95, 0.5
 """The same of what was not seen to come in, distances in frame heights: an insect crawls straight for a while."""
 AHEAD, AHEAD_S = 1.5, 1.5
-"""A thing that was lost while it moved is found again as another one by so many of its sizes ahead, so long before."""
+"""A thing that was lost while it moved is found again as another one within so many of its sizes, from so long before
+until so long after: which of two things that meet there was lost is not known.
+"""
 BESIDE, ALIKE = 1.3, 0.3
 """Pieces of one thing are less than so many times the longest side of their boxes apart, and their speeds differ by no
 more than this part.
@@ -101,21 +103,27 @@ def _goes_along(one: Track, other: Track, aspect: float) -> bool:
 
 
 def has_gone_on(frame: Frame, stopped: Track, followed: Sequence[Followed]) -> bool:
-    """Whether another track began at or near the place where this one stopped, at that time or later: its thing goes on
-    under that name.
+    """Whether another track began at or near the place where this one stopped, at that time or later, or is there at
+    that time: its thing goes on under that name.
     """
     assert stopped.box is not None
     left, top, right, bottom = stopped.box
     wide, high = (right - left) * AHEAD, (bottom - top) * AHEAD
-    since_us = stopped.seen_us - int(AHEAD_S * 1e6)
-    return any(
-        other.born_us >= since_us
-        and other.hit_history.bit_count() > 1
-        and left - wide <= course.x / frame.aspect <= right + wide
-        and top - high <= course.y <= bottom + high
-        for other, course in ((each.track, each.track.course) for each in followed)
-        if course and other.id != stopped.id
-    )
+    around_it = (left - wide, top - high, right + wide, bottom + high)
+    since_us, until_us = (stopped.seen_us + int(way * AHEAD_S * 1e6) for way in (-1, 1))
+    for other in (each.track for each in followed):
+        if not other.course or other.id == stopped.id or other.hit_history.bit_count() < 2:
+            continue
+        if other.born_us >= since_us and _holds(around_it, other.course.x / frame.aspect, other.course.y):
+            return True
+        is_seen = other.box is not None and other.misses == 0
+        if is_seen and frame.at_us <= until_us and shared(around_it, other.box) > 0:
+            return True
+    return False
+
+
+def _holds(box: Box, x: float, y: float) -> bool:
+    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
 
 def gone_on(track: Track) -> Track:

@@ -3,7 +3,7 @@
 | case | holds when | then |
 |---|---|---|
 | doubted | a track is not confirmed and DOUBTED_FRAMES frames in a row do not show it | the track is gone |
-| stopped | something that moves had slowed down to a part of its speed, in view or along its edge, before it was not seen; for the longer of `stopped_s` and `hidden_s`, or until something that counts begins there | the track is gone, its visits lasted till then |
+| stopped | something that moves had slowed down to a part of its speed, in view or along its edge, and was as large as before, before it was not seen; for the longer of `stopped_s` and `hidden_s`, or until something that counts begins there | the track is gone, its visits lasted till then |
 | at the edge | its last box touches the frame's edge; unseen for the shorter of `outside_s` and `hidden_s` | the track is gone |
 | overlooked | it stood still for STILL_AFTER_S, and the gap before the first frame without it is at most `hidden_s`; unseen for OVERLOOKED_FACTOR times `hidden_s` | the track is gone |
 | hidden | any other track; unseen for `hidden_s` | the track is gone |
@@ -23,12 +23,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
+from statistics import median
 from typing import NamedTuple
 
-from policies.geometry import Edge, distance
+from policies.geometry import Edge, area, distance
 from policies.site.rules import Movement
 from policies.site.sectors import Line, Sector
-from policies.tracking.motion import frame_side, leaves_frame
+from policies.tracking.motion import frame_side, leaves_frame, went_to_edge
 from policies.tracking.track import Closed, Crossed, Track, Visit
 
 DOUBTED_FRAMES = 3
@@ -46,6 +47,8 @@ WENT_S = 2.0
 """What moved for so long, at least, may have stopped: a shorter course gives no speed to compare with."""
 SLOWED = 0.5
 """What moved and was not seen any more, at less than this part of its mean speed, has stopped."""
+SHOWN = 0.5
+"""What shows less than this part of its usual area is hidden by something, and has not stopped."""
 WELL_OUTSIDE = 0.1
 """Body heights from a sector's border at which feet are outside at once."""
 LEAST_BORDER = 0.01
@@ -82,8 +85,10 @@ def has_stopped(track: Track) -> bool:
     took_s = (course.last_us - track.born_us) / 1e6
     if took_s < WENT_S or track.trail[-1][0] - track.trail[-2][0] > WENT_S * 1e6:
         return False
-    speed = math.hypot(motion.vx, motion.vy)
-    return speed <= SLOWED * course.way / took_s and not leaves_frame(box, motion)
+    speed, past = math.hypot(motion.vx, motion.vy), [each for _, each in track.past]
+    if speed > SLOWED * course.way / took_s or area(box) < SHOWN * median(area(each) for each in past):
+        return False
+    return not (leaves_frame(box, motion) or went_to_edge(past[0], box))
 
 
 UNSEEN_CASES = (

@@ -128,6 +128,16 @@ def leaves_frame(box: Box, motion: Motion) -> bool:
     return any(gaps[side] <= EDGE and outward[side] >= STILL * motion.h for side in gaps)
 
 
+def went_to_edge(before: Box, now: Box) -> bool:
+    """Whether a box touches a side of the frame towards which it has gone, however slowly it goes now: an edge that
+    cuts a thing off slows its box down.
+    """
+    across, down = (now[0] + now[2] - before[0] - before[2]) / 2, (now[1] + now[3] - before[1] - before[3]) / 2
+    ways = {"left": -across, "right": across, "top": -down, "bottom": down}
+    gaps = frame_gaps(now)
+    return any(gaps[side] <= EDGE <= ways[side] for side in gaps)
+
+
 def edge_us(box: Box | None, side: str, motion: Motion | None, aspect: float, *, coming: bool) -> int | None:
     """Microseconds since the box came over that side of the frame, or until it goes; None where it does neither."""
     if box is None or motion is None or side == "unknown":

@@ -3,7 +3,7 @@
 The difference of two frames is first corrected for light: for a gain and an offset over the whole view (exposure),
 fitted by least squares without the pixels that do not fit, and for a gain that varies slowly (clouds, lamps), the
 median over a wide neighbourhood. The rest must exceed a least relative change and a multiple of its own spread, so
-that noise raises the threshold. White pixels are ignored: they are saturated.
+that noise raises the threshold, and so does rain. White pixels are ignored: they are saturated.
 
 The difference of two frames shows a moving thing twice, where it was and where it is. `moving_things` finds from all
 differences of a burst where it is in each frame (R. Jain, H. Nagel, TPAMI 1979).
@@ -37,7 +37,7 @@ from server.ensemble.moving_things import (
 )
 from server.ensemble.scene_evidence import scene_evidence
 
-VERSIONS = {"frame-change": 4}
+VERSIONS = {"frame-change": 5}
 """Raise it when any frames give another answer."""
 
 MOVING, STILL = 0, 1
@@ -56,6 +56,10 @@ _LIGHT_NEAR, _LIGHT_EDGES = 2, 0.25
 """A lamp changes how bright things are evenly: within so many pixels, by no more than this part of the change."""
 _NIGHT = 60.0
 """Grey levels. Beams of lamps are looked for where half of the view is darker: they show on dark ground only."""
+_RAIN, _RAISED = 0.002, 0.5
+"""Rain and snow change many places, most of them thin. Where thin changes cover this part of the view or more, the
+threshold is higher by this part, and by less where they cover less.
+"""
 _SHAKEN = 0.05
 """A camera that shakes moves the picture by less, in parts of its longer side."""
 _SPREAD = 1.4826  # from the median of absolute values to a standard deviation
@@ -130,6 +134,9 @@ class FrameChangeNet(nn.Module):
         """How many times its threshold each pixel of a frame is outside of what is around it in the other one, and each
         pixel of the other one likewise.
         """
+        if one.mean() < other.mean():  # of white it is not known how bright it was
+            second, first = self._strengths(other, one)
+            return first, second
         other = _exposed_like(other, one) + _DARK
         one = one + _DARK
         light = _slow_light(torch.log(one / other))
@@ -137,6 +144,9 @@ class FrameChangeNet(nn.Module):
         noise = (one - other).abs_().median() * (_SPREAD * self.settings.noise_factor)
         least = torch.maximum(noise, torch.minimum(one, other) * self.settings.least_change)
         strengths = _outside(one, other).div_(least), _outside(other, one).div_(least)
+        thin = sum(_thin_share(strength > 1) for strength in strengths) / 2
+        for strength in strengths:
+            strength.div_(1 + _RAISED * min(thin / _RAIN, 1.0))
         if one.median() >= _NIGHT + _DARK:
             return strengths
         is_light = _is_light(torch.log(one / other))
@@ -206,6 +216,11 @@ def _without_thin(changed: Tensor) -> Tensor:
             size = changed.shape[axis] - 1
             changed = changed.narrow(axis, 0, size) | changed.narrow(axis, 1, size)
     return changed
+
+
+def _thin_share(changed: Tensor) -> float:
+    """The part of the view that is changed by what is thinner than _THIN pixels."""
+    return float((changed & ~_without_thin(changed)).float().mean())
 
 
 def _shift(one: Tensor, other: Tensor, spectrum: Tensor, spectrum_of_other: Tensor) -> tuple[int, int]:

@@ -106,12 +106,13 @@ class _Ways:
             was, will_be = self._around(before), self._around(after)
             low, high = torch.maximum(was[:, :2], will_be[:, :2]), torch.minimum(was[:, 2:], will_be[:, 2:])
             return torch.cat((low, high), 1)
-        one_side, beside = (after, place + 1) if before is None else (before, place - 1)
+        one_side, inwards = (after, 1) if before is None else (before, -1)
         assert one_side is not None
         whole = self._around(one_side)
-        if not 0 < beside < len(self._changes) - 1:
+        last, beside, further = len(self._changes) - 1, place + inwards, place + 2 * inwards
+        if not 0 < beside < last:
             return whole
-        return _at_far_end(whole, self._boxes(beside))
+        return _at_end(whole, self._boxes(beside), self._boxes(further) if 0 < further < last else None)
 
     def _around(self, changed: Tensor) -> Tensor:
         """The box of each way around its changed pixels."""
@@ -131,14 +132,24 @@ class _Ways:
         return first.where(is_there, size), last.where(is_there, 0)
 
 
-def _at_far_end(whole: Tensor, beside: Tensor) -> Tensor:
-    """The boxes at an end of a burst: of each way until the next frame, the end that is further from the box there, in
-    its size.
+def _at_end(whole: Tensor, beside: Tensor, further: Tensor | None) -> Tensor:
+    """The boxes at an end of a burst, inside of `whole`, the changes until the next frame. `beside` and `further` are
+    the boxes in the next two frames: a thing keeps its speed. Where it is not known from these, the thing is at the end
+    of its changes, along the side by which they are larger than it.
     """
     size = torch.minimum(beside[:, 2:] - beside[:, :2], whole[:, 2:] - whole[:, :2])
-    is_low = beside[:, :2] + beside[:, 2:] > whole[:, :2] + whole[:, 2:]
-    low = torch.where(is_low, whole[:, :2], whole[:, 2:] - size)
+    middle = _middle(beside)
+    room = whole[:, 2:] - whole[:, :2] - size
+    step = (_middle(whole) - middle).sign() * room * (room == room.amax(1, keepdim=True))
+    if further is not None:
+        is_known = (further[:, 2:] > further[:, :2]).all(1, keepdim=True)
+        step = (middle - _middle(further)).where(is_known, step)
+    low = torch.minimum((middle + step - size / 2).round().long(), whole[:, 2:] - size).maximum(whole[:, :2])
     return torch.where((size > 0).all(1, keepdim=True), torch.cat((low, low + size), 1), whole)
+
+
+def _middle(boxes: Tensor) -> Tensor:
+    return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
 def _are_streaks(x: Tensor, y: Tensor, xx: Tensor, yy: Tensor, xy: Tensor) -> Tensor:

@@ -102,6 +102,28 @@ def test_a_region_that_holds_two_known_things_is_parted() -> None:
     assert len({event.track for event in told if event.track}) == 2
 
 
+def test_things_that_pass_each_other_as_one_region_are_where_it_ends() -> None:
+    """They do not keep their speed meanwhile, and each is the same track afterwards."""
+
+    def passing(at_s: float) -> list[Prediction]:
+        hurried = at_s if at_s < 3 else at_s + min(0.5 * (at_s - 3), 0.8)
+        left, right = at(0.92 - hurried * 0.11, y=0.5), at(0.08 + hurried * 0.11, y=0.62)
+        assert left.box is not None
+        assert right.box is not None
+        if abs(at_s - 3.6) > 0.7:
+            return [left, right]
+        return [region(min(left.box[0], right.box[0]), 0.5, max(left.box[2], right.box[2]), 0.7)]
+
+    under = rules()
+    for until_s in (4.2, 5.2):
+        state, _ = fold(under, initial_state(), story(passing, until_s))
+        found = sorted((track.box, track.born_us) for track in state.tracks if track.box and not track.misses)
+        assert len(found) == 2
+        shown = passing(until_s)
+        ends = [shown[0].box[0], shown[-1].box[2]] if shown[0].box and shown[-1].box else []
+        assert [found[0][0][0], found[1][0][2]] == pytest.approx(ends, abs=0.03)
+
+
 def test_two_things_that_came_as_one_region_are_two_once_they_part() -> None:
     def overtaking(at_s: float) -> list[Prediction]:
         slow, fast = at(0.1 + 0.05 * at_s, y=0.5), at(0.1 + 0.12 * at_s, y=0.62)

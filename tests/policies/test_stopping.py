@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from policies.events import Event
 from policies.fold import State, initial_state
 from policies.observation import Observation, Prediction
+from policies.tracking.lifetime import has_stopped
 from tests.policies.stories import CHANGE, START_US, events_of, fold, observation, policy
 
 WHOLE = 'site = "yard"\n[cameras.gate]\n'
@@ -66,6 +67,49 @@ def test_what_stops_at_the_lower_edge_of_the_view_stays_present_too() -> None:
 def lower(seen: Prediction) -> Prediction:
     assert seen.box is not None
     return replace(seen, box=(seen.box[0], 0.88, seen.box[2], 0.96))
+
+
+def test_what_an_edge_cuts_off_while_it_leaves_has_not_stopped() -> None:
+    def leaving(at_s: float) -> Sequence[Prediction]:
+        left = (
+            0.3 + 0.12 * min(at_s, 5) + 0.004 * max(0, at_s - 5)
+        )  # at last only its shadow is seen, which lags behind
+        return (
+            [Prediction("moving", 0.9, (round(left, 5), 0.7, min(round(left + 0.14, 5), 1.0), 0.8))]
+            if at_s < 6.6
+            else []
+        )
+
+    assert ends_s(story(leaving, until_s=40)) < 12
+
+
+def ends_s(frames: Sequence[Observation]) -> float:
+    """When the one presence ends."""
+    [started, (kind, at_s)] = presences(frames)
+    assert (started[0], kind) == ("presence_started", "presence_ended")
+    return at_s
+
+
+def test_what_shows_much_less_than_before_is_hidden_and_has_not_stopped() -> None:
+    [track] = state_of(story(stopping, until_s=6)).tracks
+    assert has_stopped(track)
+    assert track.box is not None
+    left, top, right, bottom = track.box
+    assert not has_stopped(replace(track, box=((left + 2 * right) / 3, top, right, bottom)))
+
+
+def test_what_is_lost_where_another_thing_passes_at_that_time_has_not_stopped() -> None:
+    def passing(at_s: float) -> Sequence[Prediction]:
+        return [region(0.95 - 0.09 * at_s, 0.6)] if at_s < 10 else []
+
+    assert ends_s(story(stopping, passing, until_s=40)) < 20
+
+
+def test_what_stops_while_another_thing_passes_elsewhere_has_stopped() -> None:
+    def elsewhere(at_s: float) -> Sequence[Prediction]:
+        return [region(0.95 - 0.09 * at_s, 0.2)] if at_s < 10 else []
+
+    assert ends_s(story(stopping, elsewhere)) > 60
 
 
 def test_what_went_at_full_speed_when_it_was_lost_has_not_stopped() -> None:

@@ -128,6 +128,45 @@ def test_a_thing_that_moves_slower_than_its_length_is_seen_whole(network: FrameC
     assert (box[2] - box[0]) * view.shape[-1] >= 26
 
 
+def test_a_thing_is_boxed_where_it_is_at_both_ends_of_a_burst(network: FrameChangeNet, view: torch.Tensor) -> None:
+    height, width = view.shape[-2:]
+    frames = [with_thing(view, x, 50) for x in (40, 52, 64, 76, 88)]
+    for place, top in ((0, 70), (4, 30)):  # beside the thing, something else changes in that frame alone
+        x = 40 + 12 * place
+        frames[place][:, top : top + 20, x : x + 8] = 235
+    answers = network(frames)
+    for place in (0, 4):
+        left, top, right, bottom = answers[place].regions.boxes[0].tolist()
+        assert abs((left + right) / 2 * width - (44 + 12 * place)) <= 6
+        assert abs((top + bottom) / 2 * height - 60) <= 6
+
+
+def test_in_a_burst_of_three_frames_a_thing_is_at_the_end_of_its_way(
+    network: FrameChangeNet, view: torch.Tensor
+) -> None:
+    answers = network([with_thing(view, x) for x in (40, 52, 64)])
+    for x, answer in zip((40, 52, 64), answers, strict=True):
+        left, top, right, bottom = answer.regions.boxes[0].tolist()
+        assert abs((left + right) / 2 * view.shape[-1] - (x + 4)) <= 6
+        assert abs((top + bottom) / 2 * view.shape[-2] - 70) <= 4
+
+
+def on_a_road(place: int, drops: int) -> torch.Tensor:
+    """A smooth road with a thing that is 12 % brighter, and thin drops that are elsewhere in each picture."""
+    view = torch.linspace(70, 130, 192).repeat(1, 144, 1)
+    view[:, 60:72, 30 + 18 * place : 42 + 18 * place] *= 1.12
+    for drop in range(drops):
+        across, down = (37 * drop + 71 * place) % 190, (53 * drop + 29 * place) % 120
+        view[:, down : down + 9, across] = 160
+    return view.byte()
+
+
+@pytest.mark.parametrize(("drops", "count"), [(0, 1), (20, 0)])
+def test_a_faint_thing_is_seen_and_in_rain_it_is_not(network: FrameChangeNet, drops: int, count: int) -> None:
+    boxes = network([on_a_road(place, drops) for place in range(5)])[2].regions.boxes.tolist()
+    assert sum(60 < box[0] * 192 and box[2] * 192 < 84 and (box[2] - box[0]) * 192 > 8 for box in boxes) == count
+
+
 def test_a_thing_is_seen_although_the_light_changes(network: FrameChangeNet, view: torch.Tensor) -> None:
     answers = network([with_thing(view, 30), brighter(with_thing(view, 90), 1.3)])
     assert [answer.label for answer in answers] == [MOVING, MOVING]
