@@ -116,8 +116,8 @@ def has_gone_on(frame: Frame, stopped: Track, followed: Sequence[Followed]) -> b
             continue
         if other.born_us >= since_us and _holds(around_it, other.course.x / frame.aspect, other.course.y):
             return True
-        is_seen = other.box is not None and other.misses == 0
-        if is_seen and frame.at_us <= until_us and shared(around_it, other.box) > 0:
+        is_meeting = other.misses == 0 and frame.at_us <= until_us
+        if is_meeting and other.box is not None and shared(around_it, other.box) > 0:
             return True
     return False
 
