@@ -164,7 +164,7 @@ def on_a_road(place: int, drops: int) -> torch.Tensor:
 @pytest.mark.parametrize(("drops", "count"), [(0, 1), (20, 0)])
 def test_a_faint_thing_is_seen_and_in_rain_it_is_not(network: FrameChangeNet, drops: int, count: int) -> None:
     boxes = network([on_a_road(place, drops) for place in range(5)])[2].regions.boxes.tolist()
-    assert sum(60 < box[0] * 192 and box[2] * 192 < 84 and (box[2] - box[0]) * 192 > 8 for box in boxes) == count
+    assert sum(box[0] * 192 > 60 and box[2] * 192 < 84 and (box[2] - box[0]) * 192 > 8 for box in boxes) == count
 
 
 def test_a_thing_is_seen_although_the_light_changes(network: FrameChangeNet, view: torch.Tensor) -> None:
