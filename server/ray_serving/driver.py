@@ -12,6 +12,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
@@ -20,7 +21,7 @@ from typing import Any
 import msgspec
 import ray
 from ray import serve
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import ActorAlreadyExistsError, GetTimeoutError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from server.domain.errors import ConfigurationError, RetryLater
@@ -34,6 +35,7 @@ _THREADS = 256
 """More than the uploads that a server admits at once."""
 
 _HEALTH_S = 2.0
+_STARTS, _START_AGAIN_S = 10, 0.5
 
 _deployment: Callable[[bytes], Deployment] = msgspec.msgpack.Decoder(Deployment).decode
 _called: Callable[[bytes], Called] = msgspec.msgpack.Decoder(Called).decode
@@ -54,7 +56,7 @@ class Driver:
             raise RetryLater(f"the cluster lets this server not in: {one_line(error)}; {_HINT}") from error
         except (RuntimeError, ValueError) as error:
             raise ConfigurationError(f"the cluster cannot be used: {one_line(error)}; {_HINT}") from error
-        serve.start(proxy_location="Disabled")
+        _start_serve()
 
     def inspect(
         self, terms: dict[str, Any], models: Sequence[str], loading: bytes, gpus: float, within_s: float
@@ -144,6 +146,20 @@ class Driver:
         if handle is None:
             handle = self._handles[name] = serve.get_app_handle(name)
         return handle
+
+
+def _start_serve() -> None:
+    """Start Ray Serve, or find it started. Of servers that start it at once on a new cluster, Ray turns all but one
+    away. Raises RetryLater when it stays so.
+    """
+    for _ in range(_STARTS):
+        try:
+            serve.start(proxy_location="Disabled")
+        except ActorAlreadyExistsError:
+            time.sleep(_START_AGAIN_S)
+        else:
+            return
+    raise RetryLater("other servers start Ray Serve on the cluster, and it does not get ready")
 
 
 def main(descriptor: int) -> None:

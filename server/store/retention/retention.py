@@ -30,6 +30,10 @@ KeepOf = Callable[[str], Keep]
 """Gives what a site keeps."""
 
 _LOOK_AGAIN_US = 600 * SECOND_US
+_SHARE, _SHARE_BEHIND = 0.2, 0.6
+"""Of the time of one thread that a sweep takes, and of one that is behind."""
+_BEHIND_US = 3600 * SECOND_US
+"""A sweep that goes on for so long is behind: as much comes meanwhile as it deletes."""
 
 
 @contextmanager
@@ -63,7 +67,7 @@ class Retention(Part):
         `wait` is called between, to leave the database to others. It ends early when `is_stopped`; the next sweep goes
         on. Several processes may sweep at once.
         """
-        done, pace = Swept(), _Pace(is_stopped, wait)
+        done, pace = Swept(), _Pace(self._clock, is_stopped, wait)
         for each in erasure.unfinished(self._engine):
             with _alone(each.site, each.camera):
                 self._finish(each, pace)
@@ -108,7 +112,7 @@ class Retention(Part):
             return 0
         with writing(self._engine, lock="keeping") as connection:
             at_us = clocks(connection, now_us)
-        count = self._sweep_frames(keep_of, at_us, _Pace(is_stopped, wait), sites).frames
+        count = self._sweep_frames(keep_of, at_us, _Pace(self._clock, is_stopped, wait), sites).frames
         if is_whole and not is_stopped():
             self._looked_us = now_us
         return count
@@ -186,7 +190,7 @@ class Retention(Part):
             keeps_annotated=keeps_annotated,
             by=by,
         )
-        self._finish(asked, _Pace(lambda: False, lambda _seconds: None))
+        self._finish(asked, _Pace(self._clock))
         return erasure.read(self._engine, asked.number)
 
     def erasures(self) -> list[Erasure]:
@@ -263,15 +267,22 @@ class Retention(Part):
 
 
 class _Pace:
-    """Leaves most of the time to others: waits after each slice."""
+    """Leaves most of the time to others: waits after each slice. A sweep that is behind leaves less."""
 
-    def __init__(self, is_stopped: Callable[[], bool], wait: Callable[[float], object]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        is_stopped: Callable[[], bool] = lambda: False,
+        wait: Callable[[float], object] = lambda _seconds: None,
+    ) -> None:
         self.is_stopped = is_stopped
-        self._wait = wait
+        self._clock, self._wait = clock, wait
+        self._since_us = clock()
         self._begun_s = busy_s()
 
     def is_over(self) -> bool:
         """Wait; whether to stop then."""
-        leave_to_others(self._wait, self._begun_s)
+        is_behind = self._clock() - self._since_us >= _BEHIND_US
+        leave_to_others(self._wait, self._begun_s, _SHARE_BEHIND if is_behind else _SHARE)
         self._begun_s = busy_s()
         return self.is_stopped()

@@ -19,7 +19,7 @@ from server.domain.keeping import Keep, Swept
 from server.store import Store, open_store
 from server.store.engine import writing
 from server.store.retention import events as kept_events
-from server.store.retention import slices
+from server.store.retention import retention, slices
 from server.store.retention.limits import BURST_BYTES, EVENT_BYTES, clocks
 from server.store.schema import burst_records, checkpoints, events, removals
 from tests.server.scenes import START_US, Yard, across, burst, there_and_back
@@ -85,6 +85,22 @@ def test_a_stopped_sweep_goes_on_where_it_stopped(yard: Yard) -> None:
     with yard.store._engine.begin() as connection:
         assert connection.execute(select(func.count()).select_from(removals)).scalar_one() == 1
         assert connection.execute(select(func.min(checkpoints.c.at_us))).scalar_one() >= START_US + 69 * SECOND
+
+
+def test_a_sweep_that_goes_on_for_an_hour_leaves_less_of_the_time_to_others(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = list[float]()
+
+    def note(_wait: object, _begun_s: float, share: float) -> None:
+        shares.append(share)
+        yard.clock.advance(1000)
+
+    monkeypatch.setattr(retention, "leave_to_others", note)
+    monkeypatch.setattr(slices, "AT_ONCE", 2)
+    yard.store.retention.sweep(kept_for(20))
+    assert len(shares) > 8
+    assert shares == [0.2] * 4 + [0.6] * (len(shares) - 4)
 
 
 def test_a_second_sweep_deletes_nothing_more(yard: Yard) -> None:
