@@ -17,6 +17,7 @@ from __future__ import annotations
 import html
 import http.client
 import io
+import multiprocessing
 import random
 import re
 import statistics
@@ -28,6 +29,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -179,20 +181,42 @@ class Page:
         return text
 
 
-@contextmanager
-def held_open(port: int, pages: int) -> Iterator[Pages]:
-    """Pages of the day that are open meanwhile."""
+def stay_open(port: int, pages: int, told: Connection) -> None:
+    """Pages of the day that are open until `told` says to stop; it is sent what they asked for then."""
     stop, seen = threading.Event(), Pages([], [], [], [])
     delays_s = (each * _ASKED_EVERY_S / pages for each in range(pages))
     threads = [threading.Thread(target=Page(port, stop, seen).stay, args=(delay_s,)) for delay_s in delays_s]
     for thread in threads:
         thread.start()
+    told.send(None)
+    told.recv()
+    stop.set()
+    for thread in threads:
+        thread.join()
+    told.send(tuple(seen))
+
+
+@contextmanager
+def held_open(port: int, pages: int) -> Iterator[Pages]:
+    """Pages that are open meanwhile, in a process of their own, so that they hold up nobody who sends bursts. What they
+    asked for is there afterwards.
+    """
+    seen = Pages([], [], [], [])
+    if not pages:
+        yield seen
+        return
+    context = multiprocessing.get_context("spawn")
+    mine, its = context.Pipe()
+    process = context.Process(target=stay_open, args=(port, pages, its), daemon=True)
+    process.start()
+    mine.recv()
     try:
         yield seen
     finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+        mine.send(None)
+        for known, more in zip(seen, mine.recv(), strict=True):
+            known += more
+        process.join()
 
 
 class Round(NamedTuple):
