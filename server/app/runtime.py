@@ -156,7 +156,7 @@ class Runtime:
         self._run("disk", lambda: self._repeat(self.store.retention.try_disk, "disk not tried", _REPEAT_S))
         self._run("sites", lambda: self._repeat(self._look_at_sites, "site policies not checked", _REPEAT_S))
         self._run("channels", lambda: self._repeat(self._watch_channels, "channels not counted", _REPEAT_S))
-        self._run("days-ahead", lambda: self._repeat(self.days_ahead.read, "day not read ahead", _AHEAD_S))
+        self._run("days-ahead", lambda: self._repeat(self._read_ahead, "day not read ahead", _AHEAD_S))
         self._run("recall", self._recall_cameras)
         self._run("watch", self._watch_cameras)
 
@@ -284,6 +284,10 @@ class Runtime:
     def _release_held(self) -> None:
         with suppress(RetryLater):
             self.upkeep.release()
+
+    def _read_ahead(self) -> None:
+        with suppress(RetryLater):
+            self.days_ahead.read()
 
     def _refold(self) -> None:
         with suppress(RetryLater):

@@ -134,7 +134,7 @@ class FrameChangeNet(nn.Module):
         """How many times its threshold each pixel of a frame is outside of what is around it in the other one, and each
         pixel of the other one likewise.
         """
-        if one.mean() < other.mean():  # of white it is not known how bright it was
+        if one.mean() < other.mean():  # a brighter frame cannot be made darker: its white hides how bright things are
             second, first = self._strengths(other, one)
             return first, second
         other = _exposed_like(other, one) + _DARK

@@ -119,9 +119,9 @@ def test_things_that_pass_each_other_as_one_region_are_where_it_ends() -> None:
         state, _ = fold(under, initial_state(), story(passing, until_s))
         found = sorted((track.box, track.born_us) for track in state.tracks if track.box and not track.misses)
         assert len(found) == 2
-        shown = passing(until_s)
-        ends = [shown[0].box[0], shown[-1].box[2]] if shown[0].box and shown[-1].box else []
-        assert [found[0][0][0], found[1][0][2]] == pytest.approx(ends, abs=0.03)
+        boxes = [each.box for each in passing(until_s) if each.box is not None]
+        ends = (boxes[0][0], boxes[-1][2])
+        assert (found[0][0][0], found[1][0][2]) == pytest.approx(ends, abs=0.03)
 
 
 def test_two_things_that_came_as_one_region_are_two_once_they_part() -> None:

@@ -14,8 +14,7 @@ import requests
 from flask import Flask
 from flask.testing import FlaskClient
 
-from server.app import create_app, runtime_of
-from server.settings import ServerSettings
+from server.app import runtime_of
 from tests.server.console.signed_in import add_user, browser, csrf_token
 from tests.server.console.test_day import visit
 from tests.server.launched import Running
@@ -114,11 +113,8 @@ def test_a_page_that_has_heard_of_news_gets_a_part_that_has_them(app: Flask) -> 
 
 
 def test_a_part_of_two_seconds_ago_is_not_given(tmp_path: Path) -> None:
-    (tmp_path / "sites").mkdir()
-    (tmp_path / "sites" / "north-yard.toml").write_text('site = "north-yard"\n')
     clock = ManualClock(NOW_US)
-    app = create_app(ServerSettings(data_dir=tmp_path), ensemble=BrightnessEnsemble(), channels=[], clock=clock)
-    runtime_of(app).store.upgrade()
+    app = make_app(tmp_path, BrightnessEnsemble(), clock=clock)
     client = app.test_client()
     part(client)
     beat(app)
