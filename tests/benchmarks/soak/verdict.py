@@ -146,9 +146,11 @@ _ALLOWED = {
     "own_mb": (1.05, 4.0),
     "rss_mb": (1.05, 4.0),
     "handles": (1.0, 12.0),
-    "threads": (1.0, 6.0),
+    "threads": (1.0, 36.0),
 }
-"""Of a trend: how many times the first third the last may be, and how much more."""
+"""Of a trend: how many times the first third the last may be, and how much more. The 36 request threads of these
+settings (`gunicorn_options`) start as they are needed.
+"""
 
 
 def trends(samples: Sequence[Sample]) -> dict[str, Trend]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +19,7 @@ from server.store import Store, open_store
 from server.store.events import outbox
 from server.store.schema import events as event_rows
 from server.store.schema import outbox as outbox_rows
+from tests.benchmarks.fleet.past import add_events
 from tests.server import databases
 from tests.server.scenes import START_US, Yard, across, burst, there_and_back
 from tests.stand_ins import ManualClock
@@ -309,3 +310,38 @@ def test_presences_are_right_while_an_event_among_them_has_no_number(
         now = yard.store.stays(*stretch)
         assert now == fresh.store.stays(*stretch) != before
     assert yard.store.stays(*stretch) == fresh.store.stays(*stretch) == now
+
+
+def rows_read(plan: Mapping[str, Any]) -> float:
+    """How many rows a step of a plan that was run looked at, and those below it."""
+    removed = sum(plan.get(f"Rows Removed by {what}", 0) for what in ("Filter", "Join Filter", "Index Recheck"))
+    own = (plan["Actual Rows"] + removed) * plan["Actual Loops"]
+    return float(own + sum(rows_read(each) for each in plan.get("Plans", [])))
+
+
+def test_a_look_at_a_channel_reads_nothing_of_what_it_has_sent(open_yard: Callable[[], Yard]) -> None:
+    yard = open_yard()
+    store = yard.store
+    store.add_channel("phone")
+    send(yard, walked(yard, "gate"))
+    assert len(claimed(store)) > 0
+    last = add_events(store._engine, 5000, START_US, START_US + 3_600_000_000)
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: object, _cursor: object, statement: str, parameters: Any, *_: object) -> None:
+        asked.append((statement, parameters))
+
+    with store._engine.begin() as connection:
+        assert last > 5000
+        connection.exec_driver_sql("ANALYZE")
+    event.listen(store._engine, "before_cursor_execute", note)
+    assert claimed(store) == []
+    event.remove(store._engine, "before_cursor_execute", note)
+    with store._engine.begin() as connection:
+        plans = [
+            connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters).scalar_one()
+            for statement, parameters in asked
+            if statement.startswith("SELECT")
+        ]
+    assert len(plans) > 3
+    assert max(rows_read(plan[0]["Plan"]) for plan in plans) < 20
