@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
 from policies.site.site_policy import SitePolicy
+from server.camera_status.reports import CameraReport
 from server.delivery.channel import Answered, Undeliverable
 from server.delivery.choice import Choice
 from server.delivery.gone import Gone
 from server.delivery.mqtt import announcing, frigate, states
-from server.delivery.mqtt.discovery import Described, Device, Discovery
+from server.delivery.mqtt.discovery import Device, Discovery
 from server.delivery.mqtt.retained import Announced, Retained, fits
 from server.delivery.mqtt.session import Address, Message, PublishRefused, Session, VersionRefused, new_client_id
-from server.delivery.mqtt.states import Camera, Value
+from server.delivery.mqtt.shown import Name, Shown, ShownCameras
+from server.delivery.mqtt.states import Value
 from server.delivery.mqtt.topics import Topics
 from server.delivery.surroundings import Surroundings
 from server.domain.announcements import NoticeGiven, Outgoing
@@ -25,6 +27,8 @@ from server.domain.announcements import NoticeGiven, Outgoing
 log = logging.getLogger(__name__)
 
 PICTURE_EVERY_S = 10.0
+CAMERAS_AT_ONCE = 500
+"""Cameras that have changed, in one call: between calls the right to send has to be prolonged."""
 _SHARE = 0.1
 """Of a processor that looking for changes takes at most."""
 _LONGEST_PAUSE_S = 1.0
@@ -37,7 +41,7 @@ class Memory(msgspec.Struct, frozen=True):
 
     client_id: str
     topics: tuple[str, ...] = ()
-    devices: dict[str, dict[str, str]] = {}
+    devices: Mapping[str, Mapping[str, str]] = {}
     happenings: dict[str, frigate.Happening] = {}
 
 
@@ -65,9 +69,14 @@ class MqttChannel:
         self._options = options
         self._choice = choice
         self._around = around
-        self._discovery = Discovery(topics, around.version, around.console_url)
+        discovery = Discovery(topics, around.version, around.console_url)
+        self._server = discovery.server()
+        self._cameras = ShownCameras(topics, discovery, choice.takes_target)
+        self._tried: Mapping[Name, Shown] = {}
+        self._settled: Mapping[Name, Shown] = {}
         self._session: Session | None = None
         self._memory = Memory(options.client_id or new_client_id())
+        self._encoded: tuple[Memory, str] | None = None
         self._gone = Gone(around.erasures)
         self._retained = Retained(around.picture)
         self._announced = Announced()
@@ -77,12 +86,15 @@ class MqttChannel:
 
     @property
     def memory(self) -> str:
-        return msgspec.json.encode(self._memory).decode()
+        if self._encoded is None or self._encoded[0] is not self._memory:
+            self._encoded = self._memory, msgspec.json.encode(self._memory).decode()
+        return self._encoded[1]
 
     def begin(self, memory: str | None) -> None:
         self._memory = self._remembered(memory)
         self._gone.again()
         self._retained.begin(self._memory.topics)
+        self._tried = self._settled = {}
         self._announced.again()
         self._next_s = 0.0
         will = Message(self._topics.available, b"offline", retain=True)
@@ -108,9 +120,9 @@ class MqttChannel:
         began_s = time.monotonic()
         if began_s < self._next_s:
             return
-        self._update(session)
+        is_complete = self._update(session)
         ended_s = time.monotonic()
-        self._next_s = ended_s + min((ended_s - began_s) / _SHARE, _LONGEST_PAUSE_S)
+        self._next_s = ended_s + min((ended_s - began_s) / _SHARE, _LONGEST_PAUSE_S) if is_complete else 0.0
 
     def without_erased(self, memory: str) -> str:
         self._memory = self._remembered(memory)
@@ -201,24 +213,37 @@ class MqttChannel:
             elif heard.payload != b"online" and self._retained.forget(self._topics.available):
                 self._next_s = 0.0
 
-    def _update(self, session: Session) -> None:
-        """Publish what has changed: states, then devices, and that the server is there once all the rest is right."""
-        now_us, topics = self._around.clock(), self._topics
+    def _update(self, session: Session) -> bool:
+        """Publish what has changed: states, then devices, and that the server is there once all the rest is right. Of
+        many cameras some wait for the next call; whether none does.
+        """
+        topics, retained = self._topics, self._retained
         reports = [report for report in self._around.reports(None) if self._choice.takes_site(report.site)]
-        cameras = list(states.cameras(reports, self._policy, topics, self._choice.takes_target))
-        pictures = self._pictures(cameras)
-        values = [value for camera in cameras for value in states.values(camera, now_us)]
-        values += states.server_values(topics, reports, self._backlog())
-        self._retained.publish(session, values, pictures, keep=topics.available)
-        self._remember(topics=self._retained.topics)
-        devices = dict(self._devices(cameras, {value.topic for value in pictures}))
-        known = self._announced.publish(session, devices, self._memory.devices)
-        self._remember(devices={topic: dict(components) for topic, components in known.items()})
-        self._retained.publish(session, [*values, Value(topics.available, b"online")], pictures)
-        self._remember(topics=self._retained.topics)
+        pictures = self._pictures(reports)
+        cameras = self._cameras.of(reports, self._policy, pictures.keys(), self._around.clock())
+        new = [name for name, shown in cameras.items() if self._tried.get(name) is not shown]
+        later = {*new[CAMERAS_AT_ONCE:]}
+        tried = {name: shown for name, shown in cameras.items() if name not in later}
+        unsettled = {name: shown for name, shown in tried.items() if self._settled.get(name) is not shown}
+        of_server = [*states.server_values(topics, reports, self._backlog())]
+        here = [topics.available, *(value.topic for value in (*of_server, *pictures.values()))]
+        retained.delete_others(session, {*here}.union(*(shown.topics for shown in cameras.values())))
+        values = [value for shown in unsettled.values() for value in shown.values]
+        retained.publish(session, [*values, *of_server], [*pictures.values()])
+        self._remember(topics=retained.topics)
+        devices, waiting = self._devices(cameras), {cameras[name].device_topic for name in later}
+        self._remember(devices=self._announced.publish(session, devices, self._memory.devices, waiting))
+        if not later:
+            retained.publish(session, [Value(topics.available, b"online")])
+            self._remember(topics=retained.topics)
+        settled = {name: shown for name, shown in unsettled.items() if retained.holds(shown.values)}
+        self._settled = {name: shown for name, shown in tried.items() if name not in unsettled} | settled
+        self._tried = tried
+        return not later
 
     def _remember(self, **changes: object) -> None:
-        self._memory = replace(self._memory, **changes)
+        if any(getattr(self._memory, name) is not value for name, value in changes.items()):
+            self._memory = replace(self._memory, **changes)
 
     def _policy(self, site: str) -> SitePolicy | None:
         """The policy in force; while its file is broken, the one before."""
@@ -234,20 +259,22 @@ class MqttChannel:
             self._waiting = now_s + states.SELDOM_S, self._around.waiting()
         return self._waiting[1]
 
-    def _pictures(self, cameras: Sequence[Camera]) -> list[Value]:
-        """The newest kept frame of each camera: its SHA-256 stands for it."""
+    def _pictures(self, reports: Sequence[CameraReport]) -> dict[Name, Value]:
+        """The newest kept frame of each camera that has one: its SHA-256 stands for it."""
         if not self._options.pictures:
-            return []
+            return {}
         newest = self._around.newest_frames(None)
-        frames = ((camera.place, newest.get((camera.place.site, camera.place.camera))) for camera in cameras)
-        return [Value(place.picture, frame.sha256.encode(), PICTURE_EVERY_S) for place, frame in frames if frame]
+        names = [(report.site, report.camera) for report in reports]
+        return {
+            name: Value(self._topics.place(*name).picture, newest[name].sha256.encode(), PICTURE_EVERY_S)
+            for name in names
+            if name in newest
+        }
 
-    def _devices(self, cameras: Sequence[Camera], pictures: set[str]) -> list[tuple[str, Device]]:
+    def _devices(self, cameras: Mapping[Name, Shown]) -> dict[str, Device]:
         if not self._topics.discovery:
-            return []
-        described = [
-            Described(camera.place, camera.targets, camera.place.picture in pictures, camera.agent_version)
-            for camera in cameras
-        ]
-        devices = [self._discovery.server(), *map(self._discovery.camera, described)]
-        return [(self._topics.device(device.id), device) for device in devices]
+            return {}
+        server = self._server
+        return {self._topics.device(server.id): server} | {
+            shown.device_topic: shown.device for shown in cameras.values()
+        }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,32 +32,39 @@ class Retained:
     def __init__(self, load: Callable[[str], bytes | None]) -> None:
         self._load = load
         self._published: dict[str, tuple[bytes | None, float]] = {}
+        self._topics: tuple[str, ...] | None = None
         self._too_large = ""
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """Whatever may be retained."""
-        return tuple(sorted(self._published))
+        """Whatever may be retained; the same object while it is the same."""
+        if self._topics is None:
+            self._topics = tuple(sorted(self._published))
+        return self._topics
 
     def begin(self, topics: Iterable[str]) -> None:
         """A new session: all has to be published again. `topics`: what may be retained from before."""
         self._published = dict.fromkeys(topics, (None, 0.0))
+        self._topics = None
 
     def forget(self, topic: str) -> bool:
         """The broker retains something else on a topic. Whether we had published on it."""
+        self._topics = None
         return self._published.pop(topic, (None, 0.0))[0] is not None
 
-    def publish(self, session: Session, values: Sequence[Value], pictures: Sequence[Value], *, keep: str = "") -> None:
-        """Publish what has changed, delete what is neither among the values nor the topic `keep`.
+    def delete_others(self, session: Session, topics: Collection[str]) -> None:
+        """Have the broker delete what it may retain on any other topic."""
+        gone = [topic for topic in self._published if topic not in topics]
+        if gone:
+            session.publish([Message(topic, b"", retain=True) for topic in gone])
+            self._published = {topic: held for topic, held in self._published.items() if topic in topics}
+            self._topics = None
 
-        Of many pictures some wait for the next call.
-        """
+    def publish(self, session: Session, values: Sequence[Value], pictures: Sequence[Value] = ()) -> None:
+        """Publish what has changed. Of many pictures some wait for the next call."""
         now_s = time.monotonic()
-        kept = {value.topic for value in values} | {value.topic for value in pictures} | {keep}
-        gone = [topic for topic in self._published if topic not in kept]
         changed = [value for value in values if self._is_due(value, now_s)]
-        messages = [Message(topic, b"", retain=True) for topic in gone]
-        messages += [Message(value.topic, value.payload, retain=True) for value in changed]
+        messages = [Message(value.topic, value.payload, retain=True) for value in changed]
         size_bytes = 0
         for value in pictures:
             if size_bytes < PICTURES_BYTES and self._is_due(value, now_s):
@@ -64,9 +72,14 @@ class Retained:
                 changed.append(value)
                 size_bytes += len(messages[-1].payload)
         session.publish(messages)
-        for topic in gone:
-            del self._published[topic]
+        count = len(self._published)
         self._published |= {value.topic: (value.payload, now_s) for value in changed}
+        if len(self._published) != count:
+            self._topics = None
+
+    def holds(self, values: Iterable[Value]) -> bool:
+        """Whether all of these are published, and none of them waits."""
+        return all(self._published.get(value.topic, (None, 0.0))[0] == value.payload for value in values)
 
     def _is_due(self, value: Value, now_s: float) -> bool:
         before, at_s = self._published.get(value.topic, (None, 0.0))
@@ -91,28 +104,54 @@ def fits(session: Session, payload: bytes) -> bool:
     return session.largest_bytes is None or len(payload) + _HEADER_BYTES <= session.largest_bytes
 
 
+class _Made(NamedTuple):
+    """A device, its components with those that are no more, and the message about it."""
+
+    device: Device
+    components: Mapping[str, str]
+    message: bytes
+
+
 class Announced:
-    """The devices that Home Assistant is told of. `devices` outlasts restarts, so that it is told of what goes."""
+    """The devices that Home Assistant is told of. What is known of them outlasts restarts, so that it is told of what
+    goes.
+    """
 
     def __init__(self) -> None:
-        self._published: dict[str, bytes] = {}
+        self._made: dict[str, _Made] = {}
 
     def again(self) -> None:
         """All devices have to be announced again."""
-        self._published = {}
+        self._made = {}
 
-    def publish(self, session: Session, devices: Mapping[str, Device], known: Devices) -> Devices:
-        """Announce devices (by topic) that are new or changed, delete those that are gone; what is known from now on.
+    def publish(
+        self, session: Session, devices: Mapping[str, Device], known: Devices, later: Collection[str] = ()
+    ) -> Devices:
+        """Announce devices (by topic) that are new or changed, but for those that come `later`; delete those that are
+        gone. What is known from now on, the same object where that has not changed. A device that comes as the same
+        object has not changed.
 
         The first comes first: the others are reached over it.
         """
-        components = {topic: _components(device, known.get(topic, {})) for topic, device in devices.items()}
-        payloads = {topic: msgspec.json.encode(device.payload(components[topic])) for topic, device in devices.items()}
         messages = [Message(topic, b"", retain=True) for topic in known if topic not in devices]
-        changed = {topic: body for topic, body in payloads.items() if self._published.get(topic) != body}
-        session.publish([*messages, *(Message(topic, body, retain=True) for topic, body in changed.items())])
-        self._published = payloads
-        return components
+        made: dict[str, _Made] = {}
+        for topic, device in devices.items():
+            before = self._made.get(topic)
+            if before is not None and before.device is device:
+                made[topic] = before
+                continue
+            if topic in later:
+                continue
+            components = _components(device, known.get(topic, {}))
+            made[topic] = _Made(device, components, msgspec.json.encode(device.payload(components)))
+            if before is None or before.message != made[topic].message:
+                messages.append(Message(topic, made[topic].message, retain=True))
+        session.publish(messages)
+        self._made = made
+        if not messages:
+            return known
+        waiting = {topic: components for topic, components in known.items() if topic in later}
+        return waiting | {topic: each.components for topic, each in made.items()}
 
 
 def _components(device: Device, known: Mapping[str, str]) -> dict[str, str]:

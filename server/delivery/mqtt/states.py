@@ -5,7 +5,7 @@ State comes from the report on the cameras, never from events: a late or repeate
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -50,21 +50,14 @@ SELDOM_S = 30.0
 """A history of every burst would be the largest part of Home Assistant's database."""
 
 
-def cameras(
-    reports: Iterable[CameraReport],
-    policy: Callable[[str], SitePolicy | None],
-    topics: Topics,
-    is_chosen: Callable[[str], bool],
-) -> Iterator[Camera]:
-    """The cameras of these reports, with the sectors of the policy in force and those targets that are chosen.
+def camera(report: CameraReport, policy: SitePolicy | None, topics: Topics, is_chosen: Callable[[str], bool]) -> Camera:
+    """The camera of a report, with the sectors of the policy in force and those targets that are chosen.
 
     A schedule may ask for other targets by night: theirs count all the time, or entities would come and go.
     """
-    for report in reports:
-        in_force = policy(report.site)
-        pairs = _reported(report) if in_force is None else _asked(in_force, report.camera)
-        chosen = [(sector, target) for sector, target in pairs if is_chosen(target)]
-        yield Camera(topics.place(report.site, report.camera), report, in_force, chosen)
+    pairs = _reported(report) if policy is None else _asked(policy, report.camera)
+    chosen = [(sector, target) for sector, target in pairs if is_chosen(target)]
+    return Camera(topics.place(report.site, report.camera), report, policy, chosen)
 
 
 def _reported(report: CameraReport) -> list[tuple[str, str]]:
@@ -91,13 +84,12 @@ def is_heard(report: CameraReport, now_us: int) -> bool:
     return not is_unheard(beat.heartbeat, heard_us, now_us)
 
 
-def values(camera: Camera, now_us: int) -> Iterator[Value]:
-    """All that is retained of a camera, but its picture.
+def values(camera: Camera, *, is_heard: bool) -> Iterator[Value]:
+    """All that is retained of a camera, whose agent `is_heard` or not, but its picture.
 
     A state comes before it becomes available, and after it becomes unavailable.
     """
     place, report = camera.place, camera.report
-    heard = is_heard(report, now_us)
     states = {(each.sector, each.target): each for each in report.sectors}
     told = [_of(states, pair, camera) for pair in camera.targets]
     yield Value(place.condition, _json(_condition(report, told)))
@@ -106,7 +98,7 @@ def values(camera: Camera, now_us: int) -> Iterator[Value]:
         yield Value(place.last_burst, at, SELDOM_S)
     for state in told:
         yield from _presence(camera, state)
-    yield Value(place.available, b"online" if heard else b"offline")
+    yield Value(place.available, b"online" if is_heard else b"offline")
 
 
 def _of(states: dict[tuple[str, str], SectorState], pair: tuple[str, str], camera: Camera) -> SectorState:

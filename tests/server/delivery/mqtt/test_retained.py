@@ -29,6 +29,7 @@ class Taken:
 
 
 def publish(retained: Retained, session: Taken, *values: Value, pictures: Sequence[Value] = ()) -> dict[str, bytes]:
+    retained.delete_others(session, [value.topic for value in (*values, *pictures)])  # type: ignore[arg-type]
     retained.publish(session, values, pictures)  # type: ignore[arg-type]
     return session.since_last()
 
