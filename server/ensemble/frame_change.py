@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from server.catalogue import ModelCard
 from server.ensemble.detections import Detections, no_detections
+from server.ensemble.focus import Focus
 from server.ensemble.moving_things import (
     CELL,
     CELL_SHARE,
@@ -37,7 +38,7 @@ from server.ensemble.moving_things import (
 )
 from server.ensemble.scene_evidence import scene_evidence
 
-VERSIONS = {"frame-change": 5}
+VERSIONS = {"frame-change": 6}
 """Raise it when any frames give another answer."""
 
 MOVING, STILL = 0, 1
@@ -120,15 +121,19 @@ class FrameChangeNet(nn.Module):
         fades = [torch.hann_window(size, periodic=False) for size in smooth.shape[1:]]  # the edges are no edges
         spectra = torch.fft.rfft2((smooth - smooth.mean((1, 2), keepdim=True)) * torch.outer(*fades))
         of_pair: dict[tuple[int, int], Tensor] = {}
+        shifts: dict[tuple[int, int], tuple[int, int]] = {}
         for one, other in combinations(range(len(frames)), 2):
             if other - one <= REACH:
                 shift = _shift(smooth[one], smooth[other], spectra[one], spectra[other])
+                shifts[one, other] = shift
                 first, second = self._strengths(smooth[one], _shifted(smooth[other], shift))
                 back = (-shift[0], -shift[1])
                 of_pair[one, other] = _shown(first.masked_fill_(white[one], 0.0), shift)
                 of_pair[other, one] = _shown(_shifted(second, back).masked_fill(white[other], 0.0), back)
         changes = [_change(place, of_pair) for place in range(len(frames))]
-        return [self._answer(change, things) for change, things in zip(changes, things_in(changes), strict=True)]
+        focus = Focus(frames[:, 0], shifts)
+        found = zip(changes, things_in(changes, focus), strict=True)
+        return [self._answer(change, things, focus, place) for place, (change, things) in enumerate(found)]
 
     def _strengths(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
         """How many times its threshold each pixel of a frame is outside of what is around it in the other one, and each
@@ -152,25 +157,31 @@ class FrameChangeNet(nn.Module):
         is_light = _is_light(torch.log(one / other))
         return strengths[0].masked_fill_(is_light, 0.0), strengths[1].masked_fill_(is_light, 0.0)
 
-    def _answer(self, change: Change, things: Things) -> FrameChange:
-        regions = self._regions(change, things)
-        if regions.scores.numel() == 0:  # what comes and stays at once has no way
-            since = Change(change.since, change.since, _without_thin(change.since > 1), None)
-            regions = self._regions(since, next(things_in([since])))
+    def _answer(self, change: Change, things: Things, focus: Focus, place: int) -> FrameChange:
+        found = self._found(things)
+        if not found.any():  # what comes and stays at once has no way
+            change = Change(change.since, change.since, _without_thin(change.since > 1), None)
+            things = next(things_in([change], focus, place))
+            found = self._found(things)
+        regions = _regions(change, things, found & ~things.is_soft)
         if regions.scores.numel() == 0:
             return FrameChange(STILL, 1 / (1 + float(in_cells(change.since).max())), regions)
         return FrameChange(MOVING, float(regions.scores.max()), regions)
 
-    def _regions(self, change: Change, things: Things) -> Detections:
-        """The things of which a frame shows enough; boxes in 0..1, best score first."""
-        height, width = change.since.shape
+    def _found(self, things: Things) -> Tensor:
+        """Of which things a frame shows enough [n]."""
         least = self.settings.least_cells
-        is_large = (things.cells >= least) & (things.pixels >= least * CELL_SHARE * CELL**2) & ~things.is_streak
-        found = torch.nonzero(is_large).flatten()
-        scores = (things.strength / (1 + things.strength))[found].float()
-        order = torch.argsort(scores, descending=True, stable=True)
-        boxes = things.boxes[found] / torch.tensor((width, height, width, height))
-        return Detections(boxes[order], scores[order], torch.full((len(found),), MOVING))
+        return (things.cells >= least) & (things.pixels >= least * CELL_SHARE * CELL**2) & ~things.is_streak
+
+
+def _regions(change: Change, things: Things, chosen: Tensor) -> Detections:
+    """The chosen things; boxes in 0..1, best score first."""
+    height, width = change.since.shape
+    found = torch.nonzero(chosen).flatten()
+    scores = (things.strength / (1 + things.strength))[found].float()
+    order = torch.argsort(scores, descending=True, stable=True)
+    boxes = things.boxes[found] / torch.tensor((width, height, width, height))
+    return Detections(boxes[order], scores[order], torch.full((len(found),), MOVING))
 
 
 def _change(place: int, of_pair: Mapping[tuple[int, int], Tensor]) -> Change:

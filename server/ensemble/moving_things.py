@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor
 
+from server.ensemble.focus import Focus, are_soft
+
 REACH = 2
 """How many frames before and after a frame is compared with."""
 CELL = 4
@@ -52,7 +54,8 @@ class Change(NamedTuple):
 
 class Things(NamedTuple):
     """What a frame shows of each thing [n]: its box [n, 4] in pixels, how many of its cells change in any frame, how
-    many pixels inside of the box change in this one, and the mean strength of these.
+    many pixels inside of the box change in this one, and the mean strength of these. A streak is long and narrow; what
+    is soft is out of focus.
     """
 
     boxes: Tensor
@@ -60,22 +63,23 @@ class Things(NamedTuple):
     pixels: Tensor
     strength: Tensor
     is_streak: Tensor
+    is_soft: Tensor
 
 
-def things_in(changes: Sequence[Change]) -> Iterator[Things]:
-    """The things in each frame of a burst."""
+def things_in(changes: Sequence[Change], focus: Focus, first: int = 0) -> Iterator[Things]:
+    """The things in each frame of a burst, or of its frames from `first` on. `focus` is that of the burst."""
     ways: dict[int, _Ways] = {}
     for place in range(len(changes)):
         start = max(min(place - REACH, len(changes) - _FRAMES), 0)
         if start not in ways:
-            ways[start] = _Ways(changes[start : start + _FRAMES])
+            ways[start] = _Ways(changes[start : start + _FRAMES], focus, first + start)
         yield ways[start].things(place - start)
 
 
 class _Ways:
     """The ways of things through some frames: regions of changed cells that are connected through time."""
 
-    def __init__(self, changes: Sequence[Change]) -> None:
+    def __init__(self, changes: Sequence[Change], focus: Focus, first: int) -> None:
         height, width = changes[0].since.shape
         cells = reduce(torch.logical_or, (in_cells(change.changed.float()) >= CELL_SHARE for change in changes))
         labels = _components(cells)
@@ -84,6 +88,15 @@ class _Ways:
         self._changes, self._count = changes, len(names) + 1
         self._cells = torch.bincount(ways.flatten(), minlength=self._count)[:-1]
         self._way_at = ways.repeat_interleave(CELL, 0).repeat_interleave(CELL, 1)[:height, :width]
+        self._are_soft = torch.zeros(len(names), dtype=torch.bool)
+        if len(names):
+            self._are_soft = are_soft(focus, list(self._pixels(first)), self._count)[:-1]
+
+    def _pixels(self, first: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+        """Of each place in the burst the changed pixels, and which way each is of."""
+        for place, change in enumerate(self._changes, first):
+            y, x = torch.nonzero(change.changed, as_tuple=True)
+            yield place, y, x, self._way_at[y, x]
 
     def things(self, place: int) -> Things:
         """What the frame at a place shows."""
@@ -97,7 +110,7 @@ class _Ways:
         sums = each.new_zeros(len(each), self._count).index_add_(1, ways, each)[:, :-1]
         pixels = sums[0]
         strength, *moments = sums[1:] / pixels.clamp(min=1)
-        return Things(boxes[:-1], self._cells, pixels, strength, _are_streaks(*moments))
+        return Things(boxes[:-1], self._cells, pixels, strength, _are_streaks(*moments), self._are_soft)
 
     def _boxes(self, place: int) -> Tensor:
         """The box of each thing at a place; one that ends before it begins where there is none."""

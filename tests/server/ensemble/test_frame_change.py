@@ -119,6 +119,40 @@ def test_a_streak_of_rain_is_no_thing(network: FrameChangeNet, view: torch.Tenso
     assert [answer.label for answer in network([view, rain, view])] == [STILL] * 3
 
 
+def with_insect(view: torch.Tensor, x: float) -> torch.Tensor:
+    """The scene with an insect on the lens: a bright blob without edges, as high as a person."""
+    height, width = view.shape[-2:]
+    far = torch.hypot(torch.arange(width)[None] - x, torch.arange(height)[:, None] - 70.0)
+    return (view + 90 * torch.exp(-((far / 7) ** 2))).clamp(0, 255).byte()
+
+
+def blurred(frame: torch.Tensor) -> torch.Tensor:
+    """As a camera shows it that is out of focus."""
+    weights = torch.exp(-(torch.arange(-6.0, 7.0) ** 2) / (2 * 1.5**2))
+    weights /= weights.sum()
+    padded = F.pad(frame.float()[None], (6, 6, 6, 6), mode="replicate")
+    return F.conv2d(F.conv2d(padded, weights.view(1, 1, 1, -1)), weights.view(1, 1, -1, 1))[0].round().byte()
+
+
+def test_what_is_out_of_focus_before_a_sharp_scene_is_no_thing(network: FrameChangeNet, view: torch.Tensor) -> None:
+    insect = network([with_insect(view, x) for x in (30, 45, 60, 75, 90)])
+    assert [answer.label for answer in insect] == [STILL] * 5
+    both = network([with_thing(with_insect(view, 2 * x), x, 110) for x in (30, 38, 46, 54, 62)])
+    tops = [[round(box[1] * view.shape[-2]) for box in answer.regions.boxes.tolist()] for answer in both]
+    assert [len(each) for each in tops] == [1] * 5, "a thing of the scene is seen beside it"
+    assert all(abs(top - 110) <= 2 for (top,) in tops)
+
+
+def test_an_insect_that_sits_down_and_stays_is_no_thing(network: FrameChangeNet, view: torch.Tensor) -> None:
+    frames = [view, view, with_insect(view, 60), with_insect(view, 60)]
+    assert [answer.label for answer in network(frames)] == [STILL] * 4
+
+
+def test_in_a_scene_that_is_out_of_focus_itself_things_are_seen(network: FrameChangeNet, view: torch.Tensor) -> None:
+    answers = network([blurred(with_thing(view, x)) for x in (30, 60, 90, 120, 150)])
+    assert [answer.label for answer in answers] == [MOVING] * 5
+
+
 def test_a_thing_that_moves_slower_than_its_length_is_seen_whole(network: FrameChangeNet, view: torch.Tensor) -> None:
     frames = []
     for x in (40, 58, 76, 94, 112):
