@@ -1,7 +1,7 @@
 """Reads the day that somebody is likely to ask for next, before he does.
 
-The first look at a full day reads every burst of it; the store then remembers what it found. Whoever looks at the
-newest day of a site goes on to the day before.
+The first look at a full day reads every burst of it; the store then remembers what it found. Whoever looks at a day of
+a site goes on to the day before.
 """
 
 from __future__ import annotations

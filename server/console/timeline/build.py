@@ -81,9 +81,8 @@ class Builder:
         gone = [each for each in self._store.retention.all_gone(query.site) if query.camera in ("", each.camera)]
         after = self._day + timedelta(days=1)
         is_today = self._since_us <= self._now_us < self._until_us
-        if is_today:
-            before_us, _ = bounds(local, self._day - timedelta(days=1))
-            self._wants_next(query.site, before_us - _EVENING_US, self._since_us)
+        before_us, _ = bounds(local, self._day - timedelta(days=1))
+        self._wants_next(query.site, before_us - _EVENING_US, self._since_us)
         well = sum(report.condition.is_well for report in self._reports.values())
         quiet = (
             night_words(lanes, local, self._day, self._now_us),

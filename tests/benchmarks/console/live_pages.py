@@ -8,8 +8,8 @@ those of browsers, each loads the whole page once, keeps its cookie and its conn
 after the last answer, and two seconds after news asks for the live part of its day, with the number that it has heard.
 
 First, rounds with and without open pages take turns: the CPU of the thread that answers an upload, which a busy machine
-changes little, and how long uploads take. Then the pages stay open for so many minutes: memory, handles and threads of
-the server at the begin and after each sixth. `--open 0`: the same without a page, for comparison.
+changes little, and how long uploads take. Then the pages stay open for so many minutes: memory that no file backs,
+handles and threads of the server at the begin and after each sixth. `--open 0`: the same without a page, for comparison.
 """
 
 from __future__ import annotations
@@ -267,10 +267,10 @@ def kept_open(server: Hosted, cameras: Cameras, pages: int, minutes: float) -> I
     """What the server takes while pages stay open."""
     with held_open(server.port, pages) as seen:
         time.sleep(_WARM_S)
-        began_s, first_mb = time.monotonic(), server.memory_mb()
+        began_s, first_mb = time.monotonic(), server.own_mb()
         for sixth in range(7):
             time.sleep(max(0.0, began_s + sixth * 10 * minutes - time.monotonic()))
-            memory_mb = server.memory_mb()
+            memory_mb = server.own_mb()
             yield (
                 f"after {sixth * minutes / 6:.1f} min: {memory_mb:.1f} MB ({memory_mb / first_mb:.3f} of the first), "
                 f"{server.handles()} handles, {server.threads()} threads; {len(cameras.since(began_s))} bursts"

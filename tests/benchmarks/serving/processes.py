@@ -64,13 +64,20 @@ class Hosted:
 
     def memory_mb(self) -> float:
         """The proportional memory of its processes, now."""
+        return self._summed_mb("Pss:")
+
+    def own_mb(self) -> float:
+        """That part of it that no file backs: others on the machine do not move it."""
+        return self._summed_mb("Pss_Anon:")
+
+    def _summed_mb(self, name: str) -> float:
         total = 0.0
         for process in self._family():
             try:
                 rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii")
             except OSError:  # it has just ended
                 continue
-            total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")) * 1024 / 1e6
+            total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith(name)) * 1024 / 1e6
         return total
 
     def handles(self) -> int:
