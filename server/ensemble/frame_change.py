@@ -12,7 +12,7 @@ differences of a burst where it is in each frame (R. Jain, H. Nagel, TPAMI 1979)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import cache, reduce
 from itertools import combinations, product
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +38,7 @@ from server.ensemble.moving_things import (
 )
 from server.ensemble.scene_evidence import scene_evidence
 
-VERSIONS = {"frame-change": 6}
+VERSIONS = {"frame-change": 7}
 """Raise it when any frames give another answer."""
 
 MOVING, STILL = 0, 1
@@ -59,7 +59,11 @@ _NIGHT = 60.0
 """Grey levels. Beams of lamps are looked for where half of the view is darker: they show on dark ground only."""
 _RAIN, _RAISED = 0.002, 0.5
 """Rain and snow change many places, most of them thin. Where thin changes cover this part of the view or more, the
-threshold is higher by this part, and by less where they cover less.
+threshold is higher by the second part, and by less where they cover less.
+"""
+_RAIN_OF_CHANGES = 0.12
+"""Where they are also this part of all that changes, frames are compared without what is thin and bright: else it may
+be far things that are thin.
 """
 _SHAKEN = 0.05
 """A camera that shakes moves the picture by less, in parts of its longer side."""
@@ -122,11 +126,15 @@ class FrameChangeNet(nn.Module):
         spectra = torch.fft.rfft2((smooth - smooth.mean((1, 2), keepdim=True)) * torch.outer(*fades))
         of_pair: dict[tuple[int, int], Tensor] = {}
         shifts: dict[tuple[int, int], tuple[int, int]] = {}
+        without_drops = cache(lambda: _means_near(_without_drops(frames[:, 0])))
         for one, other in combinations(range(len(frames)), 2):
             if other - one <= REACH:
                 shift = _shift(smooth[one], smooth[other], spectra[one], spectra[other])
                 shifts[one, other] = shift
-                first, second = self._strengths(smooth[one], _shifted(smooth[other], shift))
+                first, second, rains = self._strengths(smooth[one], _shifted(smooth[other], shift))
+                if rains:
+                    dry = without_drops()
+                    first, second, _ = self._strengths(dry[one], _shifted(dry[other], shift))
                 back = (-shift[0], -shift[1])
                 of_pair[one, other] = _shown(first.masked_fill_(white[one], 0.0), shift)
                 of_pair[other, one] = _shown(_shifted(second, back).masked_fill(white[other], 0.0), back)
@@ -135,13 +143,13 @@ class FrameChangeNet(nn.Module):
         found = zip(changes, things_in(changes, focus), strict=True)
         return [self._answer(change, things, focus, place) for place, (change, things) in enumerate(found)]
 
-    def _strengths(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    def _strengths(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor, bool]:
         """How many times its threshold each pixel of a frame is outside of what is around it in the other one, and each
-        pixel of the other one likewise.
+        pixel of the other one likewise; and whether it rains or snows.
         """
         if one.mean() < other.mean():  # a brighter frame cannot be made darker: its white hides how bright things are
-            second, first = self._strengths(other, one)
-            return first, second
+            second, first, rains = self._strengths(other, one)
+            return first, second, rains
         other = _exposed_like(other, one) + _DARK
         one = one + _DARK
         light = _slow_light(torch.log(one / other))
@@ -149,13 +157,16 @@ class FrameChangeNet(nn.Module):
         noise = (one - other).abs_().median() * (_SPREAD * self.settings.noise_factor)
         least = torch.maximum(noise, torch.minimum(one, other) * self.settings.least_change)
         strengths = _outside(one, other).div_(least), _outside(other, one).div_(least)
-        thin = sum(_thin_share(strength > 1) for strength in strengths) / 2
+        changed = torch.stack(strengths) > 1
+        thin = sum(int((each & ~_without_thin(each)).sum()) for each in changed)
+        part = thin / changed.numel()
+        rains = part >= _RAIN and thin >= _RAIN_OF_CHANGES * int(changed.sum())
         for strength in strengths:
-            strength.div_(1 + _RAISED * min(thin / _RAIN, 1.0))
+            strength.div_(1 + _RAISED * min(part / _RAIN, 1.0))
         if one.median() >= _NIGHT + _DARK:
-            return strengths
+            return *strengths, rains
         is_light = _is_light(torch.log(one / other))
-        return strengths[0].masked_fill_(is_light, 0.0), strengths[1].masked_fill_(is_light, 0.0)
+        return strengths[0].masked_fill_(is_light, 0.0), strengths[1].masked_fill_(is_light, 0.0), rains
 
     def _answer(self, change: Change, things: Things, focus: Focus, place: int) -> FrameChange:
         found = self._found(things)
@@ -229,9 +240,11 @@ def _without_thin(changed: Tensor) -> Tensor:
     return changed
 
 
-def _thin_share(changed: Tensor) -> float:
-    """The part of the view that is changed by what is thinner than _THIN pixels."""
-    return float((changed & ~_without_thin(changed)).float().mean())
+def _without_drops(frames: Tensor) -> Tensor:
+    """Frames [T, h, w] without what is brighter than around it and thinner than three pixels, as drops and flakes are
+    (grey opening; J. Serra, Image Analysis and Mathematical Morphology, 1982).
+    """
+    return largest_near(-largest_near(-frames))
 
 
 def _shift(one: Tensor, other: Tensor, spectrum: Tensor, spectrum_of_other: Tensor) -> tuple[int, int]:

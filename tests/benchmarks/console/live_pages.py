@@ -9,7 +9,7 @@ after the last answer, and two seconds after news asks for the live part of its 
 
 First, rounds with and without open pages take turns: the CPU of the thread that answers an upload, which a busy machine
 changes little, and how long uploads take. Then the pages stay open for so many minutes: memory that no file backs,
-handles and threads of the server at the begin and after each sixth. `--open 0`: the same without a page, for comparison.
+handles and threads of the server at the begin and after each sixth. `--open 0`: the same without a page, to compare.
 """
 
 from __future__ import annotations
