@@ -3,10 +3,12 @@
 The difference of two frames is first corrected for light: for a gain and an offset over the whole view (exposure),
 fitted by least squares without the pixels that do not fit, and for a gain that varies slowly (clouds, lamps), the
 median over a wide neighbourhood. The rest must exceed a least relative change and a multiple of its own spread, so
-that noise raises the threshold, and so does rain. White pixels are ignored: they are saturated.
+that noise raises the threshold, and so does rain, in which frames are compared without what is thin and bright. White
+pixels are ignored: they are saturated.
 
 The difference of two frames shows a moving thing twice, where it was and where it is. `moving_things` finds from all
-differences of a burst where it is in each frame (R. Jain, H. Nagel, TPAMI 1979).
+differences of a burst where it is in each frame (R. Jain, H. Nagel, TPAMI 1979). `focus` tells what is close to the
+lens from what is in the scene.
 """
 
 from __future__ import annotations
