@@ -26,8 +26,9 @@ _FAINT = 8.0
 _EVERY = 4
 """The light of two frames is compared at every fourth pixel of every fourth row."""
 _AROUND = tuple((down, right) for down in range(4) for right in range(4))
-"""A pixel and those beside it, with the ones above and to the left of these: one row and column of the frame more than
-two to that side. In some colours, the edge of a thing is not seen to differ itself.
+"""Where the 3 x 3 pixels around a pixel are, with the row above and the column to the left, from which their steps are
+counted: in a frame with two more rows above and two more columns to the left. A step is looked for beside a pixel too,
+as the edge of a thing in some colours is not seen to differ itself.
 """
 
 
@@ -41,6 +42,7 @@ class Focus:
     def __init__(self, frames: Tensor, shifts: Mapping[tuple[int, int], tuple[int, int]]) -> None:
         self._frames = frames
         self._shifts = shifts
+        self._changes: dict[tuple[int, int], Tensor] = {}
 
     def sharpness(self, place: int) -> float:
         """The steepest steps of a frame's edges, in parts of their height; 0 where it has none."""
@@ -70,10 +72,12 @@ class Focus:
 
     def _change(self, place: int, other: int) -> Tensor:
         """The change from another frame, but for that of the light."""
-        down, right = self._shifts[min(place, other), max(place, other)]
-        back = (down, right) if place < other else (-down, -right)
-        change = self._frames[place] - torch.roll(self._frames[other], back, (0, 1))
-        return change - change[::_EVERY, ::_EVERY].median()
+        if (place, other) not in self._changes:
+            down, right = self._shifts[min(place, other), max(place, other)]
+            back = (down, right) if place < other else (-down, -right)
+            change = self._frames[place] - torch.roll(self._frames[other], back, (0, 1))
+            self._changes[place, other] = change - change[::_EVERY, ::_EVERY].median()
+        return self._changes[place, other]
 
 
 def are_soft(focus: Focus, pixels: Sequence[tuple[int, Tensor, Tensor, Tensor]], count: int) -> Tensor:

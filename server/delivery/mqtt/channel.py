@@ -74,6 +74,7 @@ class MqttChannel:
         self._cameras = ShownCameras(topics, discovery, choice.takes_target)
         self._tried: Mapping[Name, Shown] = {}
         self._settled: Mapping[Name, Shown] = {}
+        self._later: Sequence[Name] = ()
         self._session: Session | None = None
         self._memory = Memory(options.client_id or new_client_id())
         self._encoded: tuple[Memory, str] | None = None
@@ -214,15 +215,17 @@ class MqttChannel:
                 self._next_s = 0.0
 
     def _update(self, session: Session) -> bool:
-        """Publish what has changed: states, then devices, and that the server is there once all the rest is right. Of
-        many cameras some wait for the next call; whether none does.
+        """Publish what has changed: states, then devices, and that the server is there once every camera is told. Of
+        many changed cameras some wait for the next call, in which they come first; whether none does.
         """
         topics, retained = self._topics, self._retained
         reports = [report for report in self._around.reports(None) if self._choice.takes_site(report.site)]
         pictures = self._pictures(reports)
         cameras = self._cameras.of(reports, self._policy, pictures.keys(), self._around.clock())
-        new = [name for name, shown in cameras.items() if self._tried.get(name) is not shown]
-        later = {*new[CAMERAS_AT_ONCE:]}
+        changed = {name: None for name, shown in cameras.items() if self._tried.get(name) is not shown}
+        first_come = [*({name: None for name in self._later if name in changed} | changed)]
+        self._later = first_come[CAMERAS_AT_ONCE:]
+        later = {*self._later}
         tried = {name: shown for name, shown in cameras.items() if name not in later}
         unsettled = {name: shown for name, shown in tried.items() if self._settled.get(name) is not shown}
         of_server = [*states.server_values(topics, reports, self._backlog())]
@@ -233,12 +236,13 @@ class MqttChannel:
         self._remember(topics=retained.topics)
         devices, waiting = self._devices(cameras), {cameras[name].device_topic for name in later}
         self._remember(devices=self._announced.publish(session, devices, self._memory.devices, waiting))
-        if not later:
+        before = {name: shown for name, shown in self._tried.items() if name in later}
+        if len(before) == len(later):  # each has been told once
             retained.publish(session, [Value(topics.available, b"online")])
             self._remember(topics=retained.topics)
         settled = {name: shown for name, shown in unsettled.items() if retained.holds(shown.values)}
         self._settled = {name: shown for name, shown in tried.items() if name not in unsettled} | settled
-        self._tried = tried
+        self._tried = tried | before
         return not later
 
     def _remember(self, **changes: object) -> None:

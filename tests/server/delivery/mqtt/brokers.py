@@ -42,6 +42,7 @@ class Broker:
                     "autosave_interval 0",
                     "log_dest stderr",
                     "user root",
+                    "max_queued_messages 0",  # else a consumer that is slow loses what comes after a thousand
                     f"listener {self.port} 127.0.0.1",
                     *own,
                     "",

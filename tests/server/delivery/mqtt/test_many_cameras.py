@@ -73,6 +73,19 @@ def test_of_many_cameras_some_wait_for_the_next_call_and_the_server_is_there_aft
     assert len(devices) == COUNT + 1
 
 
+def test_where_more_change_all_the_time_than_one_call_takes_every_camera_is_told_and_the_server_is_there(
+    refresh: Callable[[], None], consumer: Consumer, reports: list[CameraReport]
+) -> None:
+    for minute in range(1, 4):
+        refresh()
+        consumer.settle()
+        told = cameras_of(consumer.messages)
+        assert len(told) == min(minute * CAMERAS_AT_ONCE, COUNT)
+        assert (SERVER in consumer.retained) == (len(told) == COUNT)
+        busy = Condition("late", "no_burst", datetime(2026, 11, 1, 0, minute, tzinfo=UTC))
+        reports[: COUNT - 50] = [replace(each, condition=busy) for each in reports[: COUNT - 50]]
+
+
 def test_later_only_cameras_that_changed_are_worked_out_and_published(
     refresh: Callable[[], None],
     consumer: Consumer,
