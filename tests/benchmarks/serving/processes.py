@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -18,6 +19,12 @@ _TOLD = 2000
 def end_on_sigterm() -> None:
     """Have a benchmark that is told to end leave its `with` blocks, and so end its servers."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+
+
+def memory_mb(pid: int, what: str) -> float:
+    """Memory of a process by a name of its `smaps_rollup`, now. Raises OSError where it has ended."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    return sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith(f"{what}:")) * 1024 / 1e6
 
 
 class Hosted:
@@ -64,20 +71,17 @@ class Hosted:
 
     def memory_mb(self) -> float:
         """The proportional memory of its processes, now."""
-        return self._summed_mb("Pss:")
+        return self._summed_mb("Pss")
 
     def own_mb(self) -> float:
         """That part of it that no file backs: others on the machine do not move it."""
-        return self._summed_mb("Pss_Anon:")
+        return self._summed_mb("Pss_Anon")
 
-    def _summed_mb(self, name: str) -> float:
+    def _summed_mb(self, what: str) -> float:
         total = 0.0
         for process in self._family():
-            try:
-                rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text(encoding="ascii")
-            except OSError:  # it has just ended
-                continue
-            total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith(name)) * 1024 / 1e6
+            with suppress(OSError):  # it has just ended
+                total += memory_mb(process.pid, what)
         return total
 
     def handles(self) -> int:

@@ -18,6 +18,7 @@ from typing import IO
 
 import psutil
 
+from tests.benchmarks.serving.processes import memory_mb
 from tests.benchmarks.soak.verdict import Followed, Sample
 
 _RESTARTED_AFTER_S = 0.5
@@ -121,18 +122,17 @@ class Watched:
         if len(family) < 2:
             return None
         try:
-            rollups = [Path(f"/proc/{one.pid}/smaps_rollup").read_text(encoding="ascii") for one in family]
+            own_mb = sum(memory_mb(one.pid, "Pss_Anon") for one in family)
             rss = sum(one.memory_info().rss for one in family)
             handles, threads = sum(one.num_fds() for one in family), sum(one.num_threads() for one in family)
         except (psutil.Error, OSError):
             return None
-        lines = (line for rollup in rollups for line in rollup.splitlines() if line.startswith("Pss_Anon:"))
         files = [path.stat().st_size for path in self._folder.iterdir() if path.is_file() and path.suffix != ".log"]
         log = self._folder / f"{DATABASE}-wal"
         return Sample(
             at_s=at_s,
             life=self.lives,
-            own_mb=sum(int(line.split()[1]) for line in lines) * 1024 / 1e6,
+            own_mb=own_mb,
             rss_mb=rss / 1e6,
             handles=handles,
             threads=threads,
