@@ -7,7 +7,7 @@ out of focus itself has no steep edges, and nothing is called soft there that is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
@@ -80,15 +80,11 @@ class Focus:
         return self._changes[place, other]
 
 
-def are_soft(focus: Focus, pixels: Sequence[tuple[int, Tensor, Tensor, Tensor]], count: int) -> Tensor:
-    """Which of some things are soft [n]. Given are the pixels of them all, of each place in the burst: rows, columns,
-    and which thing each is of. The scene is that of the first place.
+def are_soft(steps: Tensor, sizes: Tensor, thing: Tensor, count: int, sharpness: float) -> Tensor:
+    """Which of some things are soft [count], in a scene of this sharpness. Given are steps and changes of the pixels of
+    them all, and which thing each pixel is of.
     """
-    changes = [focus.changes(place, y, x) for place, y, x, _ in pixels]
-    steps, sizes = (torch.cat(each) for each in zip(*changes, strict=True))
-    thing = torch.cat([things for *_, things in pixels])
-    scene = focus.sharpness(pixels[0][0])
-    return _steepest(steps, thing, count) < SOFT * scene * _steepest(sizes, thing, count)
+    return _steepest(steps, thing, count) < SOFT * sharpness * _steepest(sizes, thing, count)
 
 
 def _steepest(values: Tensor, thing: Tensor, count: int) -> Tensor:

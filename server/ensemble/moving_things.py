@@ -8,8 +8,8 @@ thing itself is where both overlap. So its box is the same however fast it goes,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import reduce
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial, reduce
 from typing import NamedTuple
 
 import torch
@@ -69,17 +69,36 @@ class Things(NamedTuple):
 def things_in(changes: Sequence[Change], focus: Focus, first: int = 0) -> Iterator[Things]:
     """The things in each frame of a burst, or of its frames from `first` on. `focus` is that of the burst."""
     ways: dict[int, _Ways] = {}
+    pixels = cache(lambda place: _Pixels.of(changes[place], focus, first + place))
     for place in range(len(changes)):
         start = max(min(place - REACH, len(changes) - _FRAMES), 0)
         if start not in ways:
-            ways[start] = _Ways(changes[start : start + _FRAMES], focus, first + start)
+            sharpness = partial(focus.sharpness, first + start)
+            ways[start] = _Ways(changes[start : start + _FRAMES], start, pixels, sharpness)
         yield ways[start].things(place - start)
+
+
+class _Pixels(NamedTuple):
+    """The changed pixels of a frame: where they are, and their steps and changes (`focus`)."""
+
+    y: Tensor
+    x: Tensor
+    steps: Tensor
+    sizes: Tensor
+
+    @classmethod
+    def of(cls, change: Change, focus: Focus, place: int) -> _Pixels:
+        y, x = torch.nonzero(change.changed, as_tuple=True)
+        return cls(y, x, *focus.changes(place, y, x))
 
 
 class _Ways:
     """The ways of things through some frames: regions of changed cells that are connected through time."""
 
-    def __init__(self, changes: Sequence[Change], focus: Focus, first: int) -> None:
+    def __init__(
+        self, changes: Sequence[Change], start: int, pixels: Callable[[int], _Pixels], sharpness: Callable[[], float]
+    ) -> None:
+        """`pixels` gives those of a place; the first change is that of the place `start`."""
         height, width = changes[0].since.shape
         cells = reduce(torch.logical_or, (in_cells(change.changed.float()) >= CELL_SHARE for change in changes))
         labels = _components(cells)
@@ -90,13 +109,10 @@ class _Ways:
         self._way_at = ways.repeat_interleave(CELL, 0).repeat_interleave(CELL, 1)[:height, :width]
         self._are_soft = torch.zeros(len(names), dtype=torch.bool)
         if len(names):
-            self._are_soft = are_soft(focus, list(self._pixels(first)), self._count)[:-1]
-
-    def _pixels(self, first: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        """Of each place in the burst the changed pixels, and which way each is of."""
-        for place, change in enumerate(self._changes, first):
-            y, x = torch.nonzero(change.changed, as_tuple=True)
-            yield place, y, x, self._way_at[y, x]
+            found = [pixels(start + place) for place in range(len(changes))]
+            way = torch.cat([self._way_at[each.y, each.x] for each in found])
+            steps, sizes = (torch.cat(some) for some in zip(*((each.steps, each.sizes) for each in found), strict=True))
+            self._are_soft = are_soft(steps, sizes, way, self._count, sharpness())[:-1]
 
     def things(self, place: int) -> Things:
         """What the frame at a place shows."""
