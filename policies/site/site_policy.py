@@ -37,7 +37,7 @@ from policies.site.toml_schema import (
     read_suppressions,
 )
 
-RULES_VERSION = 12
+RULES_VERSION = 13
 """Raised whenever the same policy over the same observations gives other events than before."""
 
 _WITHOUT_AGREEMENT = 7

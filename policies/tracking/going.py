@@ -30,7 +30,7 @@ FAR, STRAIGHT_FAR = 1.5, 0.8
 """So many times as far as LEAST_GONE, the way may have been less straight."""
 LEAST_GONE_IN_VIEW, STRAIGHT_IN_VIEW, FAR_IN_VIEW = 0.2, 0.95, 0.5
 """The same of what was not seen to come in, distances in frame heights: an insect crawls straight for a while."""
-AHEAD, AHEAD_S = 1.5, 1.5
+AHEAD, AHEAD_S = 1.0, 1.5
 """A thing that was lost while it moved is found again as another one within so many of its sizes, from so long before
 until so long after: which of two things that meet there was lost is not known.
 """

@@ -45,7 +45,7 @@ LEAST_STOOD = 0.02
 """The same in frame heights, at least."""
 WENT_S = 2.0
 """What moved for so long, at least, may have stopped: a shorter course gives no speed to compare with."""
-SLOWED = 0.5
+SLOWED = 0.7
 """What moved and was not seen any more, at less than this part of its mean speed, has stopped."""
 SHOWN = 0.5
 """What shows less than this part of its usual area is hidden by something, and has not stopped."""

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (the name everybody reads)
 from torch import Tensor
 
-SOFT = 0.7
-"""A thing whose steepest steps are less than this part of those of the scene, each of its own height, is soft."""
-_STEEPEST = 0.95
-"""Of the pixels of a thing, this part has less."""
+SOFT = 0.8
+"""A thing whose steps along its edge are less than this part of those of the scene, each of its own height, is soft."""
+_LARGEST = 0.95
+"""The height of a thing's steps is its largest change: that which this part of its pixels do not exceed."""
 _BLOCK = 8
 """Pixels in which an edge of the scene goes from its darkest to its brightest."""
 _EDGES = 0.9
@@ -80,20 +80,25 @@ class Focus:
         return self._changes[place, other]
 
 
-def are_soft(steps: Tensor, sizes: Tensor, thing: Tensor, count: int, sharpness: float) -> Tensor:
+def are_soft(steps: Tensor, sizes: Tensor, thing: Tensor, count: int, frames: int, sharpness: float) -> Tensor:
     """Which of some things are soft [count], in a scene of this sharpness. Given are steps and changes of the pixels of
-    them all, and which thing each pixel is of.
+    them all in so many frames, and which thing each pixel is of.
+
+    A thing is sharp if it has steep steps at a twentieth of its pixels, or along a quarter of the outline of a square
+    of its size where that is less, as of a large thing.
     """
-    return _steepest(steps, thing, count) < SOFT * sharpness * _steepest(sizes, thing, count)
+    pixels = torch.bincount(thing, minlength=count)
+    largest = pixels - (pixels * _LARGEST).long()
+    edge = (pixels * frames).double().sqrt().long().minimum(largest)
+    return _of_rank(edge, steps, thing, pixels) < SOFT * sharpness * _of_rank(largest, sizes, thing, pixels)
 
 
-def _steepest(values: Tensor, thing: Tensor, count: int) -> Tensor:
-    """Of the values of each thing, that which _STEEPEST of them do not exceed; 0 of a thing without any."""
+def _of_rank(rank: Tensor, values: Tensor, thing: Tensor, pixels: Tensor) -> Tensor:
+    """Of the values of each thing, with so many pixels, that of a rank, 1 the largest; 0 of a thing without any."""
     order = values.argsort()
     order = order[thing[order].argsort(stable=True)]
-    sizes = torch.bincount(thing, minlength=count)
-    place = sizes.cumsum(0) - sizes + (sizes * _STEEPEST).long().minimum(sizes - 1).clamp_(min=0)
-    return torch.where(sizes > 0, values[order[place.clamp_(max=len(order) - 1)]], 0.0)
+    place = pixels.cumsum(0) - rank.clamp(min=1).minimum(pixels)
+    return torch.where(pixels > 0, values[order[place.clamp(max=len(order) - 1)]], 0.0)
 
 
 def _steps(frames: Tensor) -> Tensor:

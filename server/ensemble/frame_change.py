@@ -4,7 +4,8 @@ The difference of two frames is first corrected for light: for a gain and an off
 fitted by least squares without the pixels that do not fit, and for a gain that varies slowly (clouds, lamps), the
 median over a wide neighbourhood. The rest must exceed a least relative change and a multiple of its own spread, so
 that noise raises the threshold, and so does rain, in which frames are compared without what is thin and bright. White
-pixels are ignored: they are saturated.
+pixels are ignored: they are saturated. What changes by less belongs to a thing where it is connected with what exceeds
+the threshold (hysteresis; J. Canny, TPAMI 1986).
 
 The difference of two frames shows a moving thing twice, where it was and where it is. `moving_things` finds from all
 differences of a burst where it is in each frame (R. Jain, H. Nagel, TPAMI 1979). `focus` tells what is close to the
@@ -40,7 +41,7 @@ from server.ensemble.moving_things import (
 )
 from server.ensemble.scene_evidence import scene_evidence
 
-VERSIONS = {"frame-change": 7}
+VERSIONS = {"frame-change": 8}
 """Raise it when any frames give another answer."""
 
 MOVING, STILL = 0, 1
@@ -67,6 +68,10 @@ _RAIN_OF_CHANGES = 0.12
 """Where they are also this part of all that changes, frames are compared without what is thin and bright: else it may
 be far things that are thin.
 """
+_WEAK = 0.5
+"""By day, a weak change is at least this part of a threshold. Thin changes raise it: where there are so many that
+it may rain, and at night, nothing below the threshold counts.
+"""
 _SHAKEN = 0.05
 """A camera that shakes moves the picture by less, in parts of its longer side."""
 _SPREAD = 1.4826  # from the median of absolute values to a standard deviation
@@ -90,6 +95,26 @@ class FrameChange(NamedTuple):
     score: float
     regions: Detections
     evidence: str | None = None
+
+
+class Difference(NamedTuple):
+    """How many times its threshold each pixel [h, w] of a frame differs from another frame, and from what on a change
+    counts as weak.
+    """
+
+    strength: Tensor
+    weak: float
+
+
+class Compared(NamedTuple):
+    """Two frames compared: the strength of the change of each pixel [h, w] of the one and of the other, from what on a
+    change counts as weak, and whether it rains or snows.
+    """
+
+    one: Tensor
+    other: Tensor
+    weak: float
+    rains: bool
 
 
 class FrameChangeNet(nn.Module):
@@ -126,32 +151,33 @@ class FrameChangeNet(nn.Module):
         white = largest_near(frames[:, 0]) >= _WHITE
         fades = [torch.hann_window(size, periodic=False) for size in smooth.shape[1:]]  # the edges are no edges
         spectra = torch.fft.rfft2((smooth - smooth.mean((1, 2), keepdim=True)) * torch.outer(*fades))
-        of_pair: dict[tuple[int, int], Tensor] = {}
+        of_pair: dict[tuple[int, int], Difference] = {}
         shifts: dict[tuple[int, int], tuple[int, int]] = {}
         without_drops = cache(lambda: _means_near(_without_drops(frames[:, 0])))
         for one, other in combinations(range(len(frames)), 2):
             if other - one <= REACH:
                 shift = _shift(smooth[one], smooth[other], spectra[one], spectra[other])
                 shifts[one, other] = shift
-                first, second, rains = self._strengths(smooth[one], _shifted(smooth[other], shift))
+                first, second, weak, rains = self._compared(smooth[one], _shifted(smooth[other], shift))
                 if rains:
                     dry = without_drops()
-                    first, second, _ = self._strengths(dry[one], _shifted(dry[other], shift))
+                    first, second, *_ = self._compared(dry[one], _shifted(dry[other], shift))
                 back = (-shift[0], -shift[1])
-                of_pair[one, other] = _shown(first.masked_fill_(white[one], 0.0), shift)
-                of_pair[other, one] = _shown(_shifted(second, back).masked_fill(white[other], 0.0), back)
+                first = _shown(first.masked_fill_(white[one], 0.0), shift)
+                second = _shown(_shifted(second, back).masked_fill(white[other], 0.0), back)
+                of_pair[one, other], of_pair[other, one] = Difference(first, weak), Difference(second, weak)
         changes = [_change(place, of_pair) for place in range(len(frames))]
         focus = Focus(frames[:, 0], shifts)
         found = zip(changes, things_in(changes, focus), strict=True)
         return [self._answer(change, things, focus, place) for place, (change, things) in enumerate(found)]
 
-    def _strengths(self, one: Tensor, other: Tensor) -> tuple[Tensor, Tensor, bool]:
+    def _compared(self, one: Tensor, other: Tensor) -> Compared:
         """How many times its threshold each pixel of a frame is outside of what is around it in the other one, and each
-        pixel of the other one likewise; and whether it rains or snows.
+        pixel of the other one likewise.
         """
         if one.mean() < other.mean():  # a brighter frame cannot be made darker: its white hides how bright things are
-            second, first, rains = self._strengths(other, one)
-            return first, second, rains
+            found = self._compared(other, one)
+            return found._replace(one=found.other, other=found.one)
         other = _exposed_like(other, one) + _DARK
         one = one + _DARK
         light = _slow_light(torch.log(one / other))
@@ -163,12 +189,14 @@ class FrameChangeNet(nn.Module):
         thin = sum(int((each & ~_without_thin(each)).sum()) for each in changed)
         part = thin / changed.numel()
         rains = part >= _RAIN and thin >= _RAIN_OF_CHANGES * int(changed.sum())
+        rain = min(part / _RAIN, 1.0)
         for strength in strengths:
-            strength.div_(1 + _RAISED * min(part / _RAIN, 1.0))
+            strength.div_(1 + _RAISED * rain)
         if one.median() >= _NIGHT + _DARK:
-            return *strengths, rains
+            return Compared(*strengths, _WEAK + (1 - _WEAK) * rain, rains)
         is_light = _is_light(torch.log(one / other))
-        return strengths[0].masked_fill_(is_light, 0.0), strengths[1].masked_fill_(is_light, 0.0), rains
+        first, second = (strength.masked_fill_(is_light, 0.0) for strength in strengths)
+        return Compared(first, second, 1.0, rains)
 
     def _answer(self, change: Change, things: Things, focus: Focus, place: int) -> FrameChange:
         found = self._found(things)
@@ -197,7 +225,7 @@ def _regions(change: Change, things: Things, chosen: Tensor) -> Detections:
     return Detections(boxes[order], scores[order], torch.full((len(found),), MOVING))
 
 
-def _change(place: int, of_pair: Mapping[tuple[int, int], Tensor]) -> Change:
+def _change(place: int, of_pair: Mapping[tuple[int, int], Difference]) -> Change:
     """How a frame differs from those near it. At an end of the burst only the nearest one counts: in a longer time, a
     thing goes a longer way, and the side from which it came is not known there.
     """
@@ -205,11 +233,14 @@ def _change(place: int, of_pair: Mapping[tuple[int, int], Tensor]) -> Change:
         [of_pair[place, other] for other in span if (place, other) in of_pair]
         for span in (range(place - 1, place - 1 - REACH, -1), range(place + 1, place + 1 + REACH))
     )
-    since = torch.stack(before or after).amin(0)
+    since = torch.stack([each.strength for each in before or after]).amin(0)
     if not (before and after):
         before, after = before[:1], after[:1]
-    sides = [_without_thin(torch.stack(side).amax(0) > 1) if side else None for side in (before, after)]
-    return Change(since, torch.stack(before + after).amax(0), *sides)
+    sides = [
+        _without_thin(torch.stack([each.strength > each.weak for each in side]).any(0)) if side else None
+        for side in (before, after)
+    ]
+    return Change(since, torch.stack([each.strength for each in before + after]).amax(0), *sides)
 
 
 def _outside(frame: Tensor, other: Tensor) -> Tensor:

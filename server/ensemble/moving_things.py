@@ -31,14 +31,16 @@ _EDGE_SHARE = 0.25
 """A row or column of a thing has so many changed pixels at least, of those of its fullest one: drops of rain and
 reflections stick out of it.
 """
-_STREAK, _STREAK_WIDE = 4.0, 5.0
-"""A drop of rain is so many times as long as it is wide, and narrower than so many pixels."""
+_STREAK, _STREAK_WIDE, _STREAK_WEAKLY = 4.0, 5.0, 6.0
+"""A drop of rain is so many times as long as it is wide, and narrower than so many pixels; with its weak changes, than
+so many.
+"""
 
 
 class Change(NamedTuple):
     """How a frame [h, w] differs from others, in units of a pixel's threshold: `since` all near frames before (the
     first: after), `strength` the largest difference from any near frame. `before` and `after` are the pixels that
-    differ from frames on that side; None at an end of the burst.
+    differ from frames on that side, weakly at least; None at an end of the burst.
     """
 
     since: Tensor
@@ -51,11 +53,16 @@ class Change(NamedTuple):
         """The pixels that differ on either side."""
         return reduce(torch.logical_or, (side for side in (self.before, self.after) if side is not None))
 
+    @property
+    def strong(self) -> Tensor:
+        """Those of them that exceed their threshold."""
+        return self.changed & (self.strength > 1)
+
 
 class Things(NamedTuple):
-    """What a frame shows of each thing [n]: its box [n, 4] in pixels, how many of its cells change in any frame, how
-    many pixels inside of the box change in this one, and the mean strength of these. A streak is long and narrow; what
-    is soft is out of focus.
+    """What a frame shows of each thing [n]: its box [n, 4] in pixels, how many of its cells change strongly in any
+    frame, how many pixels inside of the box change in this one, and the mean strength of these: of the strong ones,
+    where it has any. A streak is long and narrow; what is soft is out of focus.
     """
 
     boxes: Tensor
@@ -100,19 +107,22 @@ class _Ways:
     ) -> None:
         """`pixels` gives those of a place; the first change is that of the place `start`."""
         height, width = changes[0].since.shape
-        cells = reduce(torch.logical_or, (in_cells(change.changed.float()) >= CELL_SHARE for change in changes))
+        cells, strong = (
+            reduce(torch.logical_or, (in_cells(pixels.float()) >= CELL_SHARE for pixels in each))
+            for each in zip(*((change.changed, change.strong) for change in changes), strict=True)
+        )
         labels = _components(cells)
         names = torch.unique(labels[cells])
         ways = torch.searchsorted(names, labels).masked_fill_(~cells, len(names))  # the last one is no way
         self._changes, self._count = changes, len(names) + 1
-        self._cells = torch.bincount(ways.flatten(), minlength=self._count)[:-1]
+        self._cells = torch.bincount(ways[strong], minlength=self._count)[:-1]
         self._way_at = ways.repeat_interleave(CELL, 0).repeat_interleave(CELL, 1)[:height, :width]
         self._are_soft = torch.zeros(len(names), dtype=torch.bool)
         if len(names):
             found = [pixels(start + place) for place in range(len(changes))]
             way = torch.cat([self._way_at[each.y, each.x] for each in found])
             steps, sizes = (torch.cat(some) for some in zip(*((each.steps, each.sizes) for each in found), strict=True))
-            self._are_soft = are_soft(steps, sizes, way, self._count, sharpness())[:-1]
+            self._are_soft = are_soft(steps, sizes, way, self._count, len(changes), sharpness())[:-1]
 
     def things(self, place: int) -> Things:
         """What the frame at a place shows."""
@@ -122,11 +132,17 @@ class _Ways:
         left, top, right, bottom = boxes[ways].T
         is_inside = (x >= left) & (x < right) & (y >= top) & (y < bottom)
         y, x, ways = y[is_inside], x[is_inside], ways[is_inside]
-        each = torch.stack((torch.ones_like(x), change.strength[y, x], x, y, x * x, y * y, x * y)).double()
-        sums = each.new_zeros(len(each), self._count).index_add_(1, ways, each)[:, :-1]
-        pixels = sums[0]
-        strength, *moments = sums[1:] / pixels.clamp(min=1)
-        return Things(boxes[:-1], self._cells, pixels, strength, _are_streaks(*moments), self._are_soft)
+        strength = change.strength[y, x]
+        every = torch.stack((torch.ones_like(x), strength, x, y, x * x, y * y, x * y)).double()
+        of_all, of_strong = (
+            each.new_zeros(len(each), self._count).index_add_(1, ways, each)[:, :-1]
+            for each in (every, every * (strength > 1))
+        )
+        pixels, *means = of_all[0], *(of_all[1:] / of_all[0].clamp(min=1))
+        strong, *strong_means = of_strong[0], *(of_strong[1:] / of_strong[0].clamp(min=1))
+        strength = torch.where(strong > 0, strong_means[0], means[0])
+        is_streak = _are_streaks(means[1:], _STREAK_WEAKLY) & _are_streaks(strong_means[1:], _STREAK_WIDE)
+        return Things(boxes[:-1], self._cells, pixels, strength, is_streak, self._are_soft)
 
     def _boxes(self, place: int) -> Tensor:
         """The box of each thing at a place; one that ends before it begins where there is none."""
@@ -181,14 +197,15 @@ def _middle(boxes: Tensor) -> Tensor:
     return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
-def _are_streaks(x: Tensor, y: Tensor, xx: Tensor, yy: Tensor, xy: Tensor) -> Tensor:
-    """Whether pixels lie along a narrow line, as those of a drop of rain do, by the axes of their ellipse. Given are
-    the means of their places and of the products of these.
+def _are_streaks(moments: Sequence[Tensor], wide: float) -> Tensor:
+    """Whether pixels lie along a line narrower than `wide`, as those of a drop of rain do, by the axes of their
+    ellipse. Given are the means of their places x and y, and of xx, yy and xy.
     """
+    x, y, xx, yy, xy = moments
     xx, yy, xy = xx - x * x, yy - y * y, xy - x * y
     middle, spread = (xx + yy) / 2, torch.hypot((xx - yy) / 2, xy)
     narrow = middle - spread + 1 / 12
-    return (middle + spread > _STREAK**2 * narrow) & (narrow < _STREAK_WIDE**2 / 12)
+    return (middle + spread > _STREAK**2 * narrow) & (narrow < wide**2 / 12)
 
 
 def largest_near(frames: Tensor) -> Tensor:

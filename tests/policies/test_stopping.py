@@ -112,6 +112,21 @@ def test_what_stops_while_another_thing_passes_elsewhere_has_stopped() -> None:
     assert ends_s(story(stopping, elsewhere)) > 60
 
 
+def test_what_brakes_hard_has_stopped() -> None:
+    def braking(at_s: float) -> Sequence[Prediction]:
+        left_s = STOPS_S - at_s
+        return [region(0.5 - 0.1 * left_s * min(1, 0.5 + left_s / 4))] if 0 < left_s < 5 else []
+
+    assert ends_s(story(braking)) > 60
+
+
+def test_what_stops_beside_another_thing_that_passes_has_stopped() -> None:
+    def beside(at_s: float) -> Sequence[Prediction]:
+        return [region(0.95 - 0.09 * at_s, 0.52)] if at_s < 10 else []
+
+    assert ends_s(story(stopping, beside)) > 60
+
+
 def test_what_went_at_full_speed_when_it_was_lost_has_not_stopped() -> None:
     def lost(at_s: float) -> Sequence[Prediction]:
         return [region(0.05 + 0.1 * at_s)] if at_s < 5 else []

@@ -120,10 +120,10 @@ def test_raising_a_version_renames_the_ensembles_whose_answers_it_decides(
 
 def test_a_raised_version_is_in_the_lock_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     before = load_ensemble(SMALL).lock
-    monkeypatch.setitem(frame_change.VERSIONS, "frame-change", 8)
+    monkeypatch.setitem(frame_change.VERSIONS, "frame-change", 9)
     after = load_ensemble(SMALL).lock
     assert after.digest != before.digest
-    assert differences(before, after) == ["code of frame-change: `frame-change` is 8, locked was 7"]
+    assert differences(before, after) == ["code of frame-change: `frame-change` is 9, locked was 8"]
 
 
 def test_the_version_of_the_decoder_is_in_every_lock(monkeypatch: pytest.MonkeyPatch) -> None:

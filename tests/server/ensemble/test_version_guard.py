@@ -162,5 +162,5 @@ def test_other_answers_under_the_same_versions_are_not_recorded() -> None:
     picture = msgspec.structs.replace(golden.pictures[0], expected=others)
     now = answers.current(msgspec.structs.replace(golden, pictures=(picture, *golden.pictures[1:])), "frame-change")
     assert answers.unraised(before, now)
-    assert not answers.unraised(before, msgspec.structs.replace(now, code=now.code | {"frame-change": 8}))
+    assert not answers.unraised(before, msgspec.structs.replace(now, code=now.code | {"frame-change": 9}))
     assert re.search("`frame-change` in server.ensemble.frame_change", answers.advice("frame-change"))
