@@ -25,7 +25,7 @@ PART = 0.6
 WIDER = 0.3
 """By this part of its size a thing may be to either side of where it is expected."""
 LEAST_PARTED = 0.25
-"""Of two things that went as one, the smaller one has this part of the other's size at least."""
+"""Of two things in one region, the smaller one has this part of the other's size at least, unless it counts already."""
 SHRINKS = 0.3
 """By this part of its size a thing may become smaller in a second."""
 
@@ -43,7 +43,7 @@ def gather(policy: CameraPolicy, frame: Frame, tracks: Sequence[Track], judged: 
     whole: list[Candidate] = []
     for region in regions:
         fits = [_fit(_box(region), _wider(place)) for place in places]
-        holds = [n for n, place in enumerate(places) if shared(place, _box(region)) >= (1 - PART) * area(place)]
+        holds = _held(_box(region), places, known)
         best = max(range(len(fits)), key=lambda n: (fits[n], known[n].confirmed, -known[n].born_us))
         if len(holds) > 1 and area(_box(region)) > sum(area(places[n]) for n in holds) / 2:
             parted = _parted(_box(region), {n: _expected(policy, frame, known[n], shrinks=False) for n in holds})
@@ -59,6 +59,15 @@ def gather(policy: CameraPolicy, frame: Frame, tracks: Sequence[Track], judged: 
             whole.append(_at(policy, leader, _holding(places[number], seen) if len(apart) == 1 else seen))
     others = tuple(c for c in judged.candidates if c.target != MOVING or c.box is None)
     return Judgement((*others, *sorted(whole, key=lambda c: (-c.score, _box(c)))), judged.undecided)
+
+
+def _held(region: Box, places: Sequence[Box], known: Sequence[Track]) -> list[int]:
+    """Which known things, expected at these places, a region holds; without those that do not count yet and are much
+    smaller than another one: pieces of it that were seen before it was.
+    """
+    held = [n for n, place in enumerate(places) if shared(place, region) >= (1 - PART) * area(place)]
+    largest = max((area(places[n]) for n in held), default=0.0)
+    return [n for n in held if known[n].confirmed or area(places[n]) >= LEAST_PARTED * largest]
 
 
 def _parted(region: Box, places: Mapping[int, Box]) -> dict[int, Box]:

@@ -146,6 +146,30 @@ def test_a_splinter_beside_a_thing_is_no_other_thing() -> None:
     assert len([track for track in state.tracks if not track.misses]) == 1
 
 
+def test_the_front_that_was_seen_before_its_thing_is_no_other_thing() -> None:
+    seen = [
+        (627, 170, 640, 187),
+        (603, 170, 617, 187),
+        (580, 153, 640, 183),
+        (570, 153, 630, 187),
+        (553, 153, 613, 183),
+    ]
+    seen += [(533 - 20 * step, 153, 593 - 20 * step, 185) for step in range(24)]
+
+    def front_first(at_s: float) -> list[Prediction]:
+        step = round(at_s / 0.2) - 5
+        if not 0 <= step < len(seen):
+            return []
+        left, top, right, bottom = seen[step]
+        return [region(left / 640, top / 360, right / 640, bottom / 360)]
+
+    frames = [replace(frame, size=(640, 360)) for frame in story(front_first, 3)]
+    [track] = fold(rules(), initial_state(), frames)[0].tracks
+    assert track.confirmed
+    assert track.box is not None
+    assert track.box[2] - track.box[0] == pytest.approx(60 / 640, abs=0.01)
+
+
 def test_where_a_thing_was_before_it_counted_is_told_once_it_counts() -> None:
     def slowly(at_s: float) -> list[Prediction]:
         return [at(0.4 + 0.03 * at_s, 0.2)] if at_s < 16 else []
