@@ -62,8 +62,8 @@ def gather(policy: CameraPolicy, frame: Frame, tracks: Sequence[Track], judged: 
 
 
 def _held(region: Box, places: Sequence[Box], known: Sequence[Track]) -> list[int]:
-    """Which known things, expected at these places, a region holds; without those that do not count yet and are much
-    smaller than another one: pieces of it that were seen before it was.
+    """Which known things, expected at these places, a region holds. What does not count yet and is much smaller than
+    another one is a piece of that, which was seen first, and is left out.
     """
     held = [n for n, place in enumerate(places) if shared(place, region) >= (1 - PART) * area(place)]
     largest = max((area(places[n]) for n in held), default=0.0)

@@ -4,8 +4,8 @@ The difference of two frames is first corrected for light: for a gain and an off
 fitted by least squares without the pixels that do not fit, and for a gain that varies slowly (clouds, lamps), the
 median over a wide neighbourhood. The rest must exceed a least relative change and a multiple of its own spread, so
 that noise raises the threshold, and so does rain, in which frames are compared without what is thin and bright. White
-pixels are ignored: they are saturated. What changes by less belongs to a thing where it is connected with what exceeds
-the threshold (hysteresis; J. Canny, TPAMI 1986).
+pixels are ignored: they are saturated. A weak change, below the threshold, is of a thing where it is connected with
+one that exceeds the threshold (hysteresis; J. Canny, TPAMI 1986).
 
 The difference of two frames shows a moving thing twice, where it was and where it is. `moving_things` finds from all
 differences of a burst where it is in each frame (R. Jain, H. Nagel, TPAMI 1979). `focus` tells what is close to the
@@ -98,8 +98,8 @@ class FrameChange(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """How many times its threshold each pixel [h, w] of a frame differs from another frame, and from what on a change
-    counts as weak.
+    """How many times its threshold each pixel [h, w] of a frame differs from another frame. A weak change has the
+    strength `weak` or more.
     """
 
     strength: Tensor
@@ -107,8 +107,8 @@ class Difference(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Two frames compared: the strength of the change of each pixel [h, w] of the one and of the other, from what on a
-    change counts as weak, and whether it rains or snows.
+    """How many times its threshold each pixel [h, w] of two frames differs from the other one. A weak change has the
+    strength `weak` or more. `rains`: it rains or snows.
     """
 
     one: Tensor

@@ -154,7 +154,7 @@ def test_the_front_that_was_seen_before_its_thing_is_no_other_thing() -> None:
         (570, 153, 630, 187),
         (553, 153, 613, 183),
     ]
-    seen += [(533 - 20 * step, 153, 593 - 20 * step, 185) for step in range(24)]
+    seen += [(533 - 20 * step, 153, 593 - 20 * step, 185) for step in range(6)]
 
     def front_first(at_s: float) -> list[Prediction]:
         step = round(at_s / 0.2) - 5
